@@ -1,0 +1,25 @@
+use aws_lambda_events::event::sqs::SqsEvent;
+use consumer::{Config, Consumer};
+use jiff::Timestamp;
+use lambda_runtime::{Error, LambdaEvent, service_fn};
+use runtime::{Deadline, Queue, Settings};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    let settings = Settings::from_env();
+    runtime::init_log(settings.optional::<String>("RUST_LOG")?.as_deref());
+    let sdk = runtime::sdk_config().await;
+    let sqs = aws_sdk_sqs::Client::new(&sdk);
+    let consumer = Consumer {
+        config: Config::read(&settings)?,
+        step_functions: aws_sdk_sfn::Client::new(&sdk),
+        s3: aws_sdk_s3::Client::new(&sdk),
+        work_queue: Queue::new(sqs.clone(), settings.required::<String>("WORK_QUEUE_URL")?),
+        dead_letter_queue: Queue::new(sqs, settings.required::<String>("DEAD_LETTER_QUEUE_URL")?),
+    };
+    lambda_runtime::run(service_fn(async |event: LambdaEvent<SqsEvent>| {
+        let deadline = Deadline::from_epoch_millis(event.context.deadline);
+        consumer.handle(event.payload, deadline, Timestamp::now()).await
+    }))
+    .await
+}

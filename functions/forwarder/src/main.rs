@@ -1,0 +1,21 @@
+use forwarder::{Config, Forwarder};
+use lambda_runtime::{Error, LambdaEvent, service_fn};
+use runtime::{Deadline, Queue, Settings};
+use serde_json::value::RawValue;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    let settings = Settings::from_env();
+    runtime::init_log(settings.optional::<String>("RUST_LOG")?.as_deref());
+    let sqs = aws_sdk_sqs::Client::new(&runtime::sdk_config().await);
+    let forwarder = Forwarder {
+        config: Config::read(&settings)?,
+        work_queue: Queue::new(sqs.clone(), settings.required::<String>("WORK_QUEUE_URL")?),
+        dead_letter_queue: Queue::new(sqs, settings.required::<String>("DEAD_LETTER_QUEUE_URL")?),
+    };
+    lambda_runtime::run(service_fn(async |event: LambdaEvent<Box<RawValue>>| {
+        let deadline = Deadline::from_epoch_millis(event.context.deadline);
+        forwarder.handle(event.payload.get(), deadline).await
+    }))
+    .await
+}

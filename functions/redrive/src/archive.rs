@@ -1,0 +1,145 @@
+//! The one place that talks to the archive: a document for each message that is given up.
+
+use std::collections::BTreeMap;
+
+use aws_sdk_s3::{
+    Client,
+    error::{DisplayErrorContext, ProvideErrorMetadata},
+    primitives::ByteStream,
+};
+use jiff::{Timestamp, tz::TimeZone};
+use runtime::Attribute;
+use serde::{Deserialize, Serialize};
+use shared::Event;
+
+use crate::{DeadLetter, plan::Reason};
+
+#[derive(Debug, Clone)]
+pub struct Archive {
+    client: Client,
+    bucket: String,
+}
+
+/// All that is known of a message that was given up.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Document<'a> {
+    /// Of the first event, if one could be decoded.
+    id: Option<&'a str>,
+    message_id: &'a str,
+    class: &'a str,
+    message: &'a str,
+    enqueued_at: Timestamp,
+    archived_at: Timestamp,
+    receive_count: u64,
+    redrives: u64,
+    group_id: Option<&'a str>,
+    attributes: BTreeMap<&'a str, AttributeDocument<'a>>,
+    /// As it was in the queue. SQS bodies are Unicode, so JSON can hold any of them.
+    body: &'a str,
+    events: &'a [Event],
+}
+
+#[derive(Debug, Serialize)]
+struct AttributeDocument<'a> {
+    #[serde(rename = "type")]
+    data_type: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    binary: Option<&'a [u8]>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ArchiveError {
+    #[error("cannot write the document: {0}")]
+    Serialize(#[from] serde_json::Error),
+    #[error("the archive refused {key}: {error}")]
+    Refused { key: String, error: String },
+}
+
+impl Archive {
+    pub fn new(client: Client, bucket: impl Into<String>) -> Self {
+        Self { client, bucket: bucket.into() }
+    }
+
+    /// Writes the document of a letter and returns once S3 has confirmed it, or has confirmed that
+    /// it was there already. A document is never overwritten.
+    pub(crate) async fn put(
+        &self,
+        letter: &DeadLetter,
+        events: &[Event],
+        reason: &Reason,
+        zone: &TimeZone,
+        now: Timestamp,
+    ) -> Result<(), ArchiveError> {
+        let id = events.first().map(|event| event.id.as_str());
+        let attributes = letter.attributes.iter().map(|(name, attribute)| {
+            let Attribute { data_type, text, binary } = attribute;
+            let document =
+                AttributeDocument { data_type, text: text.as_deref(), binary: binary.as_deref() };
+            (name.as_str(), document)
+        });
+        let document = serde_json::to_vec(&Document {
+            id,
+            message_id: &letter.message_id,
+            class: &reason.class,
+            message: &reason.message,
+            enqueued_at: letter.sent,
+            archived_at: now,
+            receive_count: letter.receive_count,
+            redrives: letter.redrives(events),
+            group_id: letter.group_id.as_deref(),
+            attributes: attributes.collect(),
+            body: &letter.body,
+            events,
+        })?;
+        // The day of the message, not of the run: a repeat on another day finds its document.
+        let date = letter.sent.to_zoned(zone.clone()).strftime("%Y-%m-%d").to_string();
+        let key = |name: &str| format!("dead-letters/date={date}/{name}.json");
+        let first = key(id.unwrap_or(&letter.message_id));
+        if self.create(&first, &document).await? || self.is_of(&first, &letter.message_id).await? {
+            return Ok(());
+        }
+        // Another message about the same event. What has this message's id is this message.
+        let second = key(&format!("{}-{}", id.unwrap_or_default(), letter.message_id));
+        self.create(&second, &document).await.map(|_| ())
+    }
+
+    /// Whether the object was created; `false` if there is one already.
+    async fn create(&self, key: &str, document: &[u8]) -> Result<bool, ArchiveError> {
+        let answer = self
+            .client
+            .put_object()
+            .bucket(&self.bucket)
+            .key(key)
+            .if_none_match("*")
+            .content_type("application/json")
+            .body(ByteStream::from(document.to_vec()))
+            .send()
+            .await;
+        match answer {
+            Ok(_) => Ok(true),
+            Err(error) if error.code() == Some("PreconditionFailed") => Ok(false),
+            Err(error) => Err(refused(key, DisplayErrorContext(&error))),
+        }
+    }
+
+    /// Whether the document at `key` is about this message.
+    async fn is_of(&self, key: &str, message_id: &str) -> Result<bool, ArchiveError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Archived {
+            message_id: String,
+        }
+        let answer = self.client.get_object().bucket(&self.bucket).key(key).send().await;
+        let answer = answer.map_err(|error| refused(key, DisplayErrorContext(&error)))?;
+        let bytes = answer.body.collect().await.map_err(|error| refused(key, error))?;
+        let archived: Archived = serde_json::from_slice(&bytes.into_bytes())?;
+        Ok(archived.message_id == message_id)
+    }
+}
+
+fn refused(key: &str, error: impl std::fmt::Display) -> ArchiveError {
+    ArchiveError::Refused { key: key.to_owned(), error: error.to_string() }
+}

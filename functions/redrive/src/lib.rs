@@ -1,0 +1,19 @@
+//! Dead letters from before today go back to the work queue, and what cannot succeed goes to the
+//! archive with its reason.
+
+mod archive;
+mod config;
+mod dead_letters;
+mod error;
+mod plan;
+mod redriver;
+mod report;
+mod request;
+mod run;
+
+pub use archive::Archive;
+pub use config::Config;
+pub use dead_letters::{DeadLetter, DeadLetterQueue};
+pub use error::Error;
+pub use redriver::Redriver;
+pub use report::{Report, Stopped};

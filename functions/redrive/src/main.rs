@@ -1,0 +1,30 @@
+use jiff::Timestamp;
+use lambda_runtime::{Error, LambdaEvent, service_fn};
+use redrive::{Archive, Config, DeadLetterQueue, Redriver};
+use runtime::{Deadline, Queue, Settings};
+use serde_json::value::RawValue;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    let settings = Settings::from_env();
+    runtime::init_log(settings.optional::<String>("RUST_LOG")?.as_deref());
+    let sdk = runtime::sdk_config().await;
+    let sqs = aws_sdk_sqs::Client::new(&sdk);
+    let redriver = Redriver {
+        config: Config::read(&settings)?,
+        dead_letter_queue: DeadLetterQueue::new(
+            sqs.clone(),
+            settings.required::<String>("DEAD_LETTER_QUEUE_URL")?,
+        ),
+        work_queue: Queue::new(sqs, settings.required::<String>("WORK_QUEUE_URL")?),
+        archive: Archive::new(
+            aws_sdk_s3::Client::new(&sdk),
+            settings.required::<String>("ARCHIVE_BUCKET")?,
+        ),
+    };
+    lambda_runtime::run(service_fn(async |event: LambdaEvent<Box<RawValue>>| {
+        let deadline = Deadline::from_epoch_millis(event.context.deadline);
+        redriver.handle(event.payload.get(), deadline, Timestamp::now()).await
+    }))
+    .await
+}

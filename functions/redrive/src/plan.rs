@@ -1,0 +1,117 @@
+//! What is to become of one dead letter. Pure: the same letter always has the same plan.
+
+use runtime::{Attribute, Message};
+use shared::{ERROR_CLASS, ERROR_MESSAGE, ErrorClass, Event, REDRIVES};
+
+use crate::DeadLetter;
+
+/// Where the content of one dead letter goes. It is deleted only when all of that is confirmed.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// To the work queue.
+    pub(crate) messages: Vec<Message>,
+    /// The events behind `messages`.
+    pub(crate) events: Vec<Event>,
+    /// To the archive, with this reason.
+    pub(crate) archive: Option<Reason>,
+}
+
+/// Why a message is given up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Reason {
+    /// `TooManyRedrives`, or the class of the error.
+    pub(crate) class: String,
+    pub(crate) message: String,
+}
+
+const UNDECODABLE: &str = ErrorClass::Undecodable.as_str();
+
+impl Reason {
+    fn new(class: &str, message: impl ToString) -> Self {
+        Self { class: class.to_owned(), message: message.to_string() }
+    }
+
+    /// As the message itself gives it.
+    fn of(letter: &DeadLetter, class: &str) -> Self {
+        Self::new(class, text(letter, ERROR_MESSAGE).unwrap_or("no reason was given"))
+    }
+}
+
+pub(crate) fn plan(
+    letter: &DeadLetter,
+    max_redrives: u64,
+    group_key_segments: usize,
+    fifo: bool,
+) -> Plan {
+    let give_up = |events, reason| Plan { messages: Vec::new(), events, archive: Some(reason) };
+    let decoded = shared::decode(&letter.body);
+    let undecodable = decoded
+        .iter()
+        .find_map(|event| event.as_ref().err())
+        .map(|error| Reason::new(UNDECODABLE, error));
+    let events: Vec<Event> = decoded.into_iter().filter_map(Result::ok).collect();
+
+    // What could not be decoded yesterday may be decodable by newer code: only the decoder of today
+    // decides about that.
+    let class = text(letter, ERROR_CLASS).unwrap_or_default();
+    let poison = ErrorClass::parse(class)
+        .is_some_and(|class| class.is_poison() && class != ErrorClass::Undecodable);
+    if poison {
+        return give_up(events, Reason::of(letter, class));
+    }
+
+    let redrives = letter.redrives(&events);
+    if redrives >= max_redrives && !events.is_empty() {
+        let last = Reason::of(letter, if class.is_empty() { "TooManyRedrives" } else { class });
+        let message = format!("still failing after {redrives} redrives: {}", last.message);
+        return give_up(events, Reason { class: last.class, message });
+    }
+
+    let messages = events.iter().map(|event| {
+        // A body that is the event already goes back as it came, byte for byte.
+        let (body, group_id) = if is_event(&letter.body) {
+            (letter.body.clone(), letter.group_id.clone())
+        } else {
+            (event.to_json()?, Some(event.group(group_key_segments)))
+        };
+        let mut message = Message {
+            body,
+            group_id,
+            attributes: letter.attributes.clone(),
+            // A redrive within five minutes of the first send is no repeat of it.
+            deduplication_id: fifo
+                .then(|| format!("{}-redrive-{}", event.execution_name(), redrives + 1)),
+            delay_seconds: None,
+        };
+        message.set(REDRIVES, Attribute::number(redrives + 1));
+        Ok(message)
+    });
+    match messages.collect::<Result<Vec<_>, serde_json::Error>>() {
+        Ok(messages) if messages.is_empty() && undecodable.is_none() => {
+            give_up(events, Reason::new("NoEvent", "the message holds no event"))
+        }
+        Ok(messages) => Plan { messages, archive: undecodable, events },
+        Err(error) => give_up(events, Reason::new(UNDECODABLE, error)),
+    }
+}
+
+impl DeadLetter {
+    /// How often this message was redriven. The attribute does not survive an execution, but each
+    /// failed execution that comes back counts one attempt more.
+    pub(crate) fn redrives(&self, events: &[Event]) -> u64 {
+        let attribute = text(self, REDRIVES).and_then(|text| text.parse().ok()).unwrap_or(0);
+        let attempts = events
+            .iter()
+            .map(|event| u64::from(event.attempt.saturating_sub(event.restored).saturating_sub(1)));
+        attempts.max().unwrap_or(0).max(attribute)
+    }
+}
+
+fn text<'a>(letter: &'a DeadLetter, name: &str) -> Option<&'a str> {
+    letter.attributes.get(name)?.text.as_deref()
+}
+
+/// Whether a body is the message itself and not an envelope around it.
+fn is_event(body: &str) -> bool {
+    serde_json::from_str::<Event>(body).is_ok()
+}

@@ -1,0 +1,51 @@
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+/// What a run did: its answer, its last log line and its metrics. Every message seen is counted in
+/// exactly one of `redriven`, `archived`, `tooNew`, `filtered` and `failed`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    pub dry_run: bool,
+    /// Messages enqueued before this were selected.
+    pub before: String,
+    pub seen: u64,
+    pub selected: u64,
+    /// Confirmed by the work queue and deleted; in a dry run, what would have been.
+    pub redriven: u64,
+    /// Confirmed by the archive and deleted, by class.
+    pub archived: BTreeMap<String, u64>,
+    pub too_new: u64,
+    /// Left alone because of another `errorClass` than the requested one.
+    pub filtered: u64,
+    /// Not confirmed elsewhere, or not deleted: they stay, for the next run.
+    pub failed: u64,
+    /// Made visible again at once.
+    pub released: u64,
+    /// About how many messages are left in the dead-letter queue.
+    pub left: Option<u64>,
+    pub duration_ms: u64,
+    pub stopped: Stopped,
+}
+
+/// Why a run ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Stopped {
+    /// There was nothing more to receive.
+    #[default]
+    Empty,
+    /// The Lambda deadline was near; the next run goes on.
+    Deadline,
+    /// `maxMessages` were selected.
+    MaxMessages,
+    /// The dead-letter queue could not be read any more.
+    ReceiveFailed,
+}
+
+impl Report {
+    pub fn moved_nothing(&self) -> bool {
+        self.redriven == 0 && self.archived.is_empty()
+    }
+}

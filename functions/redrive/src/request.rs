@@ -1,0 +1,175 @@
+use jiff::{Timestamp, Zoned};
+use serde::Deserialize;
+
+use crate::{Config, Error};
+
+/// What one run is to do: the invocation event over the defaults of the environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Request {
+    /// Only say what would be done.
+    pub(crate) dry_run: bool,
+    /// Messages enqueued before this are selected.
+    pub(crate) before: Timestamp,
+    pub(crate) max_messages: Option<u64>,
+    pub(crate) max_per_second: Option<u32>,
+    pub(crate) max_redrives: u64,
+    /// Only messages with this `errorClass`.
+    pub(crate) error_class: Option<String>,
+}
+
+/// The invocation event of a person. A field that is misspelt must not be taken for a default.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Overrides {
+    dry_run: Option<bool>,
+    before: Option<String>,
+    max_messages: Option<u64>,
+    max_per_second: Option<u32>,
+    max_redrives: Option<u64>,
+    error_class: Option<String>,
+}
+
+/// The fields by which the event of an `EventBridge` rule or schedule is known.
+#[derive(Debug, Deserialize)]
+struct Scheduled {
+    source: String,
+    #[serde(rename = "detail-type")]
+    _detail_type: String,
+}
+
+impl Request {
+    pub(crate) fn read(event: &str, config: &Config, now: Timestamp) -> Result<Self, Error> {
+        let overrides = overrides(event)?;
+        let limit = |name: &str, value: Option<u64>| match value {
+            Some(0) => Err(Error::Request(format!("`{name}`: expected a number from 1, found 0"))),
+            value => Ok(value),
+        };
+        let before = overrides.before.as_deref().unwrap_or("start-of-day");
+        let rate = limit("maxPerSecond", overrides.max_per_second.map(u64::from))?;
+        Ok(Self {
+            dry_run: overrides.dry_run.unwrap_or(false),
+            before: read_before(before, config, now)?,
+            max_messages: limit("maxMessages", overrides.max_messages)?.or(config.max_messages),
+            max_per_second: rate.and(overrides.max_per_second).or(config.max_per_second),
+            max_redrives: overrides.max_redrives.unwrap_or(config.max_redrives),
+            error_class: overrides.error_class,
+        })
+    }
+}
+
+fn overrides(event: &str) -> Result<Overrides, Error> {
+    let is_ours = |source: &str| source == "aws.events" || source == "aws.scheduler";
+    if serde_json::from_str::<Scheduled>(event).is_ok_and(|event| is_ours(&event.source)) {
+        return Ok(Overrides::default());
+    }
+    let mut event = serde_json::Deserializer::from_str(event);
+    let read: Result<Option<Overrides>, _> = serde_path_to_error::deserialize(&mut event);
+    read.map(Option::unwrap_or_default)
+        .map_err(|error| Error::Request(format!("`{}`: {}", error.path(), error.inner())))
+}
+
+/// `start-of-day` is where the calendar day of the time zone starts, which is not always midnight
+/// and not always 24 hours after the last.
+fn read_before(text: &str, config: &Config, now: Timestamp) -> Result<Timestamp, Error> {
+    let problem = |problem: String| Error::Request(format!("`before`: {problem}"));
+    match text {
+        "now" => Ok(now),
+        "start-of-day" => {
+            let now: Zoned = now.to_zoned(config.time_zone.clone());
+            let start = now.start_of_day().map_err(|error| problem(error.to_string()))?;
+            Ok(start.timestamp())
+        }
+        time => time.parse().map_err(|error| {
+            problem(format!(
+                "expected `start-of-day`, `now` or an RFC 3339 time, found `{time}`: {error}"
+            ))
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::tz::TimeZone;
+
+    use super::*;
+
+    fn read_in(zone: &str, event: &str, now: &str) -> Result<Request, Error> {
+        let config = Config {
+            time_zone: TimeZone::get(zone).expect("zone"),
+            max_redrives: 5,
+            max_messages: None,
+            max_per_second: Some(100),
+            group_key_segments: 2,
+        };
+        Request::read(event, &config, now.parse().expect("time"))
+    }
+
+    fn read(event: &str) -> Result<Request, Error> {
+        read_in("Asia/Seoul", event, "2026-11-20T21:00:00Z")
+    }
+
+    fn error(event: &str) -> String {
+        read(event).expect_err("refused").to_string()
+    }
+
+    #[test]
+    fn the_scheduled_event_means_the_defaults() {
+        let event = include_str!("../../../events/scheduled-event.json");
+        let request = read(event).expect("accepted");
+        assert_eq!(
+            request,
+            Request {
+                dry_run: false,
+                // 21:00 UTC is 06:00 in Seoul, so that day began at 15:00 UTC.
+                before: "2026-11-20T15:00:00Z".parse().expect("time"),
+                max_messages: None,
+                max_per_second: Some(100),
+                max_redrives: 5,
+                error_class: None,
+            }
+        );
+        assert_eq!(read("{}").expect("accepted"), request);
+        assert_eq!(read("null").expect("accepted"), request);
+    }
+
+    #[test]
+    fn a_day_starts_where_the_time_zone_says() {
+        let start = |zone, now| read_in(zone, "{}", now).expect("accepted").before.to_string();
+        assert_eq!(start("Asia/Seoul", "2026-11-20T14:59:59Z"), "2026-11-19T15:00:00Z");
+        assert_eq!(start("America/New_York", "2026-03-08T12:00:00Z"), "2026-03-08T05:00:00Z");
+        assert_eq!(start("America/New_York", "2026-03-09T12:00:00Z"), "2026-03-09T04:00:00Z");
+        // Clocks went from 24:00 to 01:00: the day had no midnight.
+        assert_eq!(start("America/Sao_Paulo", "2018-11-04T12:00:00Z"), "2018-11-04T03:00:00Z");
+        assert_eq!(start("Asia/Kathmandu", "2026-11-20T18:15:00Z"), "2026-11-20T18:15:00Z");
+    }
+
+    #[test]
+    fn a_person_overrides_the_defaults() {
+        let request = read(
+            r#"{"dryRun": true, "before": "2026-11-01T00:00:00+09:00", "maxMessages": 10,
+                "maxPerSecond": 5, "maxRedrives": 9, "errorClass": "DeferredTooLong"}"#,
+        );
+        assert_eq!(
+            request.expect("accepted"),
+            Request {
+                dry_run: true,
+                before: "2026-10-31T15:00:00Z".parse().expect("time"),
+                max_messages: Some(10),
+                max_per_second: Some(5),
+                max_redrives: 9,
+                error_class: Some("DeferredTooLong".to_owned()),
+            }
+        );
+        let now = read(r#"{"before": "now"}"#).expect("accepted").before;
+        assert_eq!(now.to_string(), "2026-11-20T21:00:00Z");
+    }
+
+    #[test]
+    fn a_bad_field_is_named() {
+        assert!(error(r#"{"dryrun": true}"#).contains("unknown field `dryrun`, expected"));
+        assert!(error(r#"{"maxMessages": "ten"}"#).contains("`maxMessages`: invalid type"));
+        assert!(error(r#"{"maxMessages": 0}"#).contains("`maxMessages`: expected a number from 1"));
+        assert!(error(r#"{"before": "yesterday"}"#).contains("found `yesterday`"));
+        assert!(error("[]").contains("cannot read the invocation event"));
+    }
+}

@@ -1,0 +1,16 @@
+//! What the three functions run on: settings from the environment, SDK clients, logs, metrics and
+//! the one place that sends to a queue.
+
+mod clients;
+mod deadline;
+mod log;
+mod pacer;
+mod queue;
+mod settings;
+
+pub use clients::sdk_config;
+pub use deadline::Deadline;
+pub use log::init as init_log;
+pub use pacer::Pacer;
+pub use queue::{Attribute, MAX_MESSAGE_BYTES, Message, Queue, SendError};
+pub use settings::{SettingError, Settings};
