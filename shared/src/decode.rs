@@ -16,11 +16,11 @@ const MAX_NESTING: usize = 16;
 /// Decodes any envelope into its events, in order: one result for each S3 event it holds.
 ///
 /// None for `s3:TestEvent`, which S3 sends once when a notification is configured. Envelopes nest:
-/// S3 notification, SNS (to Lambda, to SQS, raw), `EventBridge` S3 event, SQS records, Lambda
+/// S3 notification, SNS (to Lambda, to SQS, raw), EventBridge S3 event, SQS records, Lambda
 /// on-failure destination record, Step Functions status change, the state machine's own dead
 /// letter, and the [`Event`] itself. A failed execution comes back as its event's next attempt.
 ///
-/// Keys are decoded exactly once: S3 notifications form-encode them, `EventBridge` does not.
+/// Keys are decoded exactly once: S3 notifications form-encode them, EventBridge does not.
 pub fn decode(body: &str) -> Vec<Result<Event, DecodeError>> {
     let mut events = Vec::new();
     if let Err(error) = envelope(body, &Place::ROOT, &mut events) {
@@ -219,7 +219,7 @@ fn sns(json: &str, at: &Place<'_>, events: &mut Events) -> Outcome<()> {
     envelope(&notification.message, &at.field("Message"), events)
 }
 
-/// An event from an `EventBridge` bus, by its source.
+/// An event from an EventBridge bus, by its source.
 fn event_bridge(json: &str, at: &Place<'_>, events: &mut Events) -> Outcome<()> {
     const EVENT: &str = "an EventBridge event";
     #[derive(Deserialize)]
@@ -239,7 +239,7 @@ fn event_bridge(json: &str, at: &Place<'_>, events: &mut Events) -> Outcome<()> 
     }
 }
 
-/// An S3 event from `EventBridge`: <https://docs.aws.amazon.com/AmazonS3/latest/userguide/ev-events.html>.
+/// An S3 event from EventBridge: <https://docs.aws.amazon.com/AmazonS3/latest/userguide/ev-events.html>.
 fn event_bridge_s3(json: &str, at: &Place<'_>) -> Outcome<Event> {
     const EVENT: &str = "an EventBridge S3 event";
 

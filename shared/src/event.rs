@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use crate::id::{EventId, Identity};
 
-/// A message on the work queue: a `CloudEvents` 1.0 event in its JSON format, for one S3 event.
+/// A message on the work queue: a CloudEvents 1.0 event in its JSON format, for one S3 event.
 ///
 /// Fields may be added, never removed or given a new meaning: a message can sit in a queue for 14
 /// days and meet newer code.
@@ -22,7 +22,7 @@ pub struct Event {
     pub event_type: String,
     /// The object key.
     pub subject: String,
-    /// When S3 saw the request. To the millisecond, or to the second by way of `EventBridge`.
+    /// When S3 saw the request. To the millisecond, or to the second by way of EventBridge.
     pub time: Timestamp,
     /// How many failed executions of this event came before. A failed execution keeps its name for
     /// 90 days, so the next attempt needs a name of its own.

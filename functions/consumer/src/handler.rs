@@ -138,7 +138,7 @@ impl Consumer {
         now: Timestamp,
     ) -> Vec<Outcome> {
         let mut outcomes = Vec::with_capacity(decided.len());
-        let (mut copies, mut copied) = (Vec::new(), Vec::new());
+        let (mut copies, mut deferred) = (Vec::new(), Vec::new());
         let (mut letters, mut buried) = (Vec::new(), Vec::new());
         for (index, (item, decision)) in decided.into_iter().enumerate() {
             let outcome = match self.expire(item, decision, now) {
@@ -153,7 +153,7 @@ impl Consumer {
                 Decision::Defer { cause, message } => {
                     let (copy, delay_seconds) = self.deferred_copy(item.record);
                     copies.push(copy);
-                    copied.push(index);
+                    deferred.push(index);
                     Outcome::Deferred { cause, message, delay_seconds }
                 }
             };
@@ -163,7 +163,7 @@ impl Consumer {
             self.work_queue.send(copies, until),
             self.dead_letter_queue.send(letters, until)
         );
-        let sent = copied.into_iter().zip(copies).chain(buried.into_iter().zip(letters));
+        let sent = deferred.into_iter().zip(copies).chain(buried.into_iter().zip(letters));
         for (index, confirmation) in sent {
             if let Err(error) = confirmation {
                 outcomes[index] = unconfirmed(&outcomes[index], &error);
@@ -188,7 +188,7 @@ impl Consumer {
     }
 
     fn deferred_copy(&self, record: &SqsMessage) -> (Message, u64) {
-        let mut copy = self.copy(record, &self.work_queue);
+        let mut copy = Self::copy(record, &self.work_queue);
         let deferrals = copy.number(DEFERRALS);
         let delay = self.config.deferral_seconds(deferrals, fastrand::f64());
         copy.set(DEFERRALS, Attribute::number(deferrals.saturating_add(1)));
@@ -197,14 +197,14 @@ impl Consumer {
     }
 
     fn dead_letter(&self, record: &SqsMessage, class: ErrorClass, message: &str) -> Message {
-        let mut letter = self.copy(record, &self.dead_letter_queue);
+        let mut letter = Self::copy(record, &self.dead_letter_queue);
         letter.set(ERROR_CLASS, Attribute::text(class.as_str()));
         letter.set(ERROR_MESSAGE, Attribute::text(message));
         letter
     }
 
     /// The same body, attributes and group.
-    fn copy(&self, record: &SqsMessage, to: &Queue) -> Message {
+    fn copy(record: &SqsMessage, to: &Queue) -> Message {
         let body = record.body.clone().filter(|body| !body.is_empty());
         let attributes = record.message_attributes.iter();
         Message {

@@ -1,3 +1,5 @@
+use std::path::Path;
+
 use aws_sdk_s3::{Client, error::ProvideErrorMetadata, operation::get_object::GetObjectOutput};
 use serde_json::value::RawValue;
 use shared::{ErrorClass, Event};
@@ -21,7 +23,7 @@ pub(crate) async fn read(s3: &Client, event: &Event, max_bytes: u64) -> Result<C
     let too_large = |size: u64| size > max_bytes;
     // JSON Lines are many device states: the state machine maps over them.
     if !event.is_object_created()
-        || object.key.ends_with(".jsonl")
+        || is_json_lines(&object.key)
         || object.size.is_some_and(too_large)
     {
         return Ok(Content::ByReference);
@@ -49,6 +51,10 @@ pub(crate) async fn read(s3: &Client, event: &Event, max_bytes: u64) -> Result<C
         return Ok(Content::ByReference);
     }
     parse(answer).await
+}
+
+fn is_json_lines(key: &str) -> bool {
+    Path::new(key).extension().is_some_and(|extension| extension.eq_ignore_ascii_case("jsonl"))
 }
 
 async fn parse(answer: GetObjectOutput) -> Result<Content, Decision> {

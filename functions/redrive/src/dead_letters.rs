@@ -50,7 +50,8 @@ impl DeadLetterQueue {
     }
 
     pub(crate) fn is_fifo(&self) -> bool {
-        self.url.ends_with(".fifo")
+        const SUFFIX: &str = ".fifo";
+        self.url.ends_with(SUFFIX)
     }
 
     /// Receives up to ten messages and hides them for `hidden_seconds`.

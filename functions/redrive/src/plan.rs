@@ -27,13 +27,13 @@ pub(crate) struct Reason {
 const UNDECODABLE: &str = ErrorClass::Undecodable.as_str();
 
 impl Reason {
-    fn new(class: &str, message: impl ToString) -> Self {
+    fn new(class: &str, message: &impl ToString) -> Self {
         Self { class: class.to_owned(), message: message.to_string() }
     }
 
     /// As the message itself gives it.
     fn of(letter: &DeadLetter, class: &str) -> Self {
-        Self::new(class, text(letter, ERROR_MESSAGE).unwrap_or("no reason was given"))
+        Self::new(class, &text(letter, ERROR_MESSAGE).unwrap_or("no reason was given"))
     }
 }
 
@@ -48,7 +48,7 @@ pub(crate) fn plan(
     let undecodable = decoded
         .iter()
         .find_map(|event| event.as_ref().err())
-        .map(|error| Reason::new(UNDECODABLE, error));
+        .map(|error| Reason::new(UNDECODABLE, &error));
     let events: Vec<Event> = decoded.into_iter().filter_map(Result::ok).collect();
 
     // What could not be decoded yesterday may be decodable by newer code: only the decoder of today
@@ -88,10 +88,10 @@ pub(crate) fn plan(
     });
     match messages.collect::<Result<Vec<_>, serde_json::Error>>() {
         Ok(messages) if messages.is_empty() && undecodable.is_none() => {
-            give_up(events, Reason::new("NoEvent", "the message holds no event"))
+            give_up(events, Reason::new("NoEvent", &"the message holds no event"))
         }
         Ok(messages) => Plan { messages, archive: undecodable, events },
-        Err(error) => give_up(events, Reason::new(UNDECODABLE, error)),
+        Err(error) => give_up(events, Reason::new(UNDECODABLE, &error)),
     }
 }
 

@@ -29,7 +29,7 @@ struct Overrides {
     error_class: Option<String>,
 }
 
-/// The fields by which the event of an `EventBridge` rule or schedule is known.
+/// The fields by which the event of an EventBridge rule or schedule is known.
 #[derive(Debug, Deserialize)]
 struct Scheduled {
     source: String,

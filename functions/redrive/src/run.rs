@@ -210,6 +210,9 @@ impl<'a> Run<'a> {
 
     /// Sends and archives what the letters hold, and deletes those of which all is confirmed.
     async fn settle(&self, letters: Vec<DeadLetter>) {
+        if letters.is_empty() {
+            return;
+        }
         let config = &self.redriver.config;
         let fifo = self.redriver.work_queue.is_fifo();
         let plans: Vec<Plan> = letters
@@ -306,14 +309,14 @@ impl<'a> Run<'a> {
     /// Makes visible what was left alone.
     async fn release_held(&self) {
         let held = std::mem::take(&mut self.state().held);
-        let releases = held.chunks(usize::from(MAX_MESSAGES)).map(async |handles| {
+        let calls = held.chunks(usize::from(MAX_MESSAGES)).map(async |handles| {
             let handles: Vec<&str> = handles.iter().map(String::as_str).collect();
             let release = self.redriver.dead_letter_queue.release(&handles);
             let released = timeout_at(self.end_by, release).await.unwrap_or_default();
             released.iter().filter(|released| **released).count() as u64
         });
         let released: u64 =
-            stream::iter(releases).buffered(RECEIVERS).fold(0, async |sum, n| sum + n).await;
+            stream::iter(calls).buffered(RECEIVERS).fold(0, async |sum, n| sum + n).await;
         self.state().report.released = released;
     }
 
@@ -338,8 +341,8 @@ fn report(letter: &DeadLetter, plan: &Plan) {
     let key = event.map(|event| event.data.key.as_str());
     let receives = letter.receive_count;
     let message = &letter.message_id;
-    match &plan.archive {
-        Some(reason) => warn!(
+    if let Some(reason) = &plan.archive {
+        warn!(
             event.id = id,
             object.key = key,
             message.id = message,
@@ -347,13 +350,14 @@ fn report(letter: &DeadLetter, plan: &Plan) {
             error.class = reason.class,
             error = reason.message,
             "archived"
-        ),
-        None => info!(
+        );
+    } else {
+        info!(
             event.id = id,
             object.key = key,
             message.id = message,
             message.receive_count = receives,
             "redriven"
-        ),
+        );
     }
 }

@@ -21,6 +21,8 @@ const MAX_ENTRIES: usize = 10;
 pub const MAX_MESSAGE_BYTES: usize = 1_048_576;
 const MAX_ATTRIBUTES: usize = 10;
 
+const FIFO_SUFFIX: &str = ".fifo";
+
 /// Characters of a text that explains.
 const MAX_TEXT_CHARS: usize = 1_000;
 
@@ -106,8 +108,9 @@ impl Queue {
         Self { client, url: url.into() }
     }
 
+    /// The name of a FIFO queue ends in `.fifo`, and the name of no other queue has a dot.
     pub fn is_fifo(&self) -> bool {
-        self.url.ends_with(".fifo")
+        self.url.ends_with(FIFO_SUFFIX)
     }
 
     pub fn url(&self) -> &str {

@@ -1,6 +1,8 @@
 //! The contract as its users see it: envelopes from `events/` and from the imagination in, events
 //! out.
 
+#![expect(clippy::expect_used, reason = "a test may panic")]
+
 mod envelopes;
 mod errors;
 mod ids;

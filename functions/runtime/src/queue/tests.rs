@@ -66,7 +66,7 @@ fn message(body: &str) -> Message {
 }
 
 fn in_a_minute() -> Instant {
-    Instant::now() + Duration::from_secs(60)
+    Instant::now() + Duration::from_mins(1)
 }
 
 #[tokio::test(start_paused = true)]

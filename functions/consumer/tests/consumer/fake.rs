@@ -1,0 +1,244 @@
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use aws_sdk_s3::operation::get_object::{GetObjectError, GetObjectInput, GetObjectOutput};
+use aws_sdk_sfn::{
+    config::{ConfigBag, Intercept, interceptors::BeforeSerializationInterceptorContextRef},
+    error::{BoxError, ErrorMetadata},
+    operation::start_execution::{StartExecutionError, StartExecutionInput, StartExecutionOutput},
+    primitives::DateTime,
+};
+use aws_sdk_sqs::{
+    operation::send_message_batch::SendMessageBatchOutput,
+    types::{BatchResultErrorEntry, SendMessageBatchRequestEntry, SendMessageBatchResultEntry},
+};
+use aws_smithy_mocks::{MockResponse, RuleMode, mock, mock_client};
+use consumer::{Config, Consumer};
+use runtime::Queue;
+use serde_json::Value;
+
+/// Step Functions, S3 and SQS: they do what a test tells them by object key, and keep what came.
+#[derive(Clone, Default)]
+pub(crate) struct Fake {
+    state: Arc<Mutex<State>>,
+    pub(crate) fifo: bool,
+    pub(crate) concurrency: Option<usize>,
+    pub(crate) starts_per_second: Option<u32>,
+}
+
+#[derive(Default)]
+pub(crate) struct State {
+    /// Error codes of `StartExecution`, by key.
+    start_errors: HashMap<String, &'static str>,
+    get_errors: HashMap<String, &'static str>,
+    objects: HashMap<String, Vec<u8>>,
+    /// Queues (`work`, `dead`) that reject entries, by key.
+    rejected: Vec<(&'static str, String)>,
+    /// Names and inputs of the executions that exist, in the order they were started.
+    pub(crate) executions: Vec<(String, Value)>,
+    /// Keys for which a start was tried, each try once.
+    pub(crate) tries: Vec<String>,
+    pub(crate) reads: Vec<GetObjectInput>,
+    pub(crate) work: Vec<SendMessageBatchRequestEntry>,
+    pub(crate) dead: Vec<SendMessageBatchRequestEntry>,
+}
+
+impl Fake {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    pub(crate) fn fifo(self) -> Self {
+        Self { fifo: true, ..self }
+    }
+
+    /// One record after the other.
+    pub(crate) fn in_sequence(self) -> Self {
+        Self { concurrency: Some(1), ..self }
+    }
+
+    pub(crate) fn start_fails(self, key: &str, code: &'static str) -> Self {
+        self.state().start_errors.insert(key.to_owned(), code);
+        self
+    }
+
+    pub(crate) fn start_succeeds(&self, key: &str) {
+        self.state().start_errors.remove(key);
+    }
+
+    pub(crate) fn start_panics(self, key: &str) -> Self {
+        self.start_fails(key, PANIC)
+    }
+
+    pub(crate) fn read_fails(self, key: &str, code: &'static str) -> Self {
+        self.state().get_errors.insert(key.to_owned(), code);
+        self
+    }
+
+    pub(crate) fn object(self, key: &str, content: &[u8]) -> Self {
+        self.state().objects.insert(key.to_owned(), content.to_vec());
+        self
+    }
+
+    pub(crate) fn queue_rejects(self, queue: &'static str, key: &str) -> Self {
+        self.state().rejected.push((queue, key.to_owned()));
+        self
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no panic while locked")
+    }
+
+    /// The keys whose executions exist, in order.
+    pub(crate) fn started(&self) -> Vec<String> {
+        let state = self.state();
+        let key = |(_, input): &(String, Value)| input["data"]["key"].as_str().map(str::to_owned);
+        state.executions.iter().map(|execution| key(execution).expect("key")).collect()
+    }
+
+    pub(crate) fn consumer(&self) -> Consumer {
+        let suffix = if self.fifo { ".fifo" } else { "" };
+        let queue =
+            |name: &'static str| Queue::new(self.sqs(name), format!("http://x/{name}{suffix}"));
+        Consumer {
+            config: Config {
+                state_machine_arn: "arn:aws:states:eu-west-1:1:stateMachine:m".to_owned(),
+                inline_object_max_bytes: 1_000,
+                start_concurrency: self.concurrency.unwrap_or(10),
+                start_rate_per_second: self.starts_per_second,
+                deferral_base: Duration::from_secs(8),
+                deferral_cap: Duration::from_mins(15),
+                max_deferral: Duration::from_hours(72),
+            },
+            step_functions: self.step_functions(),
+            s3: self.s3(),
+            work_queue: queue("work"),
+            dead_letter_queue: queue("dead"),
+        }
+    }
+
+    fn step_functions(&self) -> aws_sdk_sfn::Client {
+        let fake = self.clone();
+        let rule = mock!(aws_sdk_sfn::Client::start_execution).then_compute_response(
+            move |request: &StartExecutionInput| {
+                let input: Value =
+                    serde_json::from_str(request.input().expect("input")).expect("JSON");
+                let key = input["data"]["key"].as_str().expect("key").to_owned();
+                let name = request.name().expect("name").to_owned();
+                let mut state = fake.state();
+                state.tries.push(key.clone());
+                let error = |code: &str| {
+                    let meta = ErrorMetadata::builder().code(code).message("as the test says");
+                    MockResponse::Error(StartExecutionError::generic(meta.build()))
+                };
+                if let Some(code) = state.start_errors.get(&key) {
+                    return error(code);
+                }
+                if state.executions.iter().any(|(existing, _)| *existing == name) {
+                    return error("ExecutionAlreadyExists");
+                }
+                state.executions.push((name, input));
+                let output = StartExecutionOutput::builder()
+                    .execution_arn("arn:aws:states:eu-west-1:1:execution:m:x")
+                    .start_date(DateTime::from_secs(0));
+                MockResponse::Output(output.build().expect("complete"))
+            },
+        );
+        let panics = Panics { state: Arc::clone(&self.state) };
+        mock_client!(aws_sdk_sfn, RuleMode::MatchAny, &[&rule], |config| config
+            .retry_config(aws_sdk_sfn::config::retry::RetryConfig::disabled())
+            .interceptor(panics.clone()))
+    }
+
+    fn s3(&self) -> aws_sdk_s3::Client {
+        let fake = self.clone();
+        let rule = mock!(aws_sdk_s3::Client::get_object).then_compute_response(
+            move |request: &GetObjectInput| {
+                let mut state = fake.state();
+                state.reads.push(request.clone());
+                let key = request.key().expect("key");
+                if let Some(code) = state.get_errors.get(key) {
+                    let meta = ErrorMetadata::builder().code(*code).message("as the test says");
+                    return MockResponse::Error(GetObjectError::generic(meta.build()));
+                }
+                let content = state.objects.get(key).cloned().unwrap_or_else(|| b"{}".to_vec());
+                let length = i64::try_from(content.len()).expect("short");
+                let output = GetObjectOutput::builder().content_length(length).body(content.into());
+                MockResponse::Output(output.build())
+            },
+        );
+        mock_client!(aws_sdk_s3, RuleMode::MatchAny, &[&rule], |config| config
+            .retry_config(aws_sdk_s3::config::retry::RetryConfig::disabled()))
+    }
+
+    fn sqs(&self, queue: &'static str) -> aws_sdk_sqs::Client {
+        let fake = self.clone();
+        let rule =
+            mock!(aws_sdk_sqs::Client::send_message_batch).then_compute_output(move |request| {
+                let mut state = fake.state();
+                let mut output = SendMessageBatchOutput::builder()
+                    .set_successful(Some(Vec::new()))
+                    .set_failed(Some(Vec::new()));
+                for entry in request.entries() {
+                    let rejects = |(name, key): &(&str, String)| {
+                        *name == queue && entry.message_body().contains(key)
+                    };
+                    output = if state.rejected.iter().any(rejects) {
+                        let rejection = BatchResultErrorEntry::builder().id(entry.id());
+                        let rejection = rejection.code("InternalError").sender_fault(false);
+                        output.failed(rejection.build().expect("complete"))
+                    } else {
+                        match queue {
+                            "work" => state.work.push(entry.clone()),
+                            _ => state.dead.push(entry.clone()),
+                        }
+                        let accepted = SendMessageBatchResultEntry::builder().id(entry.id());
+                        let accepted = accepted.message_id("m").md5_of_message_body("d");
+                        output.successful(accepted.build().expect("complete"))
+                    };
+                }
+                output.build().expect("complete")
+            });
+        mock_client!(aws_sdk_sqs, RuleMode::MatchAny, &[&rule])
+    }
+}
+
+/// Not an error code: the call panics.
+const PANIC: &str = "panic";
+
+/// Panics inside a call, while no lock of the mocks is held.
+#[derive(Clone)]
+struct Panics {
+    state: Arc<Mutex<State>>,
+}
+
+impl std::fmt::Debug for Panics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Panics")
+    }
+}
+
+impl Intercept for Panics {
+    fn name(&self) -> &'static str {
+        "Panics"
+    }
+
+    fn read_before_execution(
+        &self,
+        context: &BeforeSerializationInterceptorContextRef<'_>,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let input: &StartExecutionInput = context.input().downcast_ref().expect("an input");
+        let state = self.state.lock().expect("no panic while locked");
+        let panics = state
+            .start_errors
+            .iter()
+            .any(|(key, code)| *code == PANIC && input.input().expect("input").contains(key));
+        drop(state);
+        assert!(!panics, "as the test says");
+        Ok(())
+    }
+}

@@ -1,0 +1,336 @@
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use aws_sdk_s3::{
+    error::ErrorMetadata,
+    operation::{
+        get_object::{GetObjectError, GetObjectOutput},
+        put_object::{PutObjectError, PutObjectOutput},
+    },
+};
+use aws_sdk_sqs::{
+    Client,
+    operation::{
+        change_message_visibility_batch::ChangeMessageVisibilityBatchOutput,
+        delete_message_batch::DeleteMessageBatchOutput,
+        get_queue_attributes::GetQueueAttributesOutput, receive_message::ReceiveMessageOutput,
+        send_message_batch::SendMessageBatchOutput,
+    },
+    types::{
+        BatchResultErrorEntry, ChangeMessageVisibilityBatchResultEntry,
+        DeleteMessageBatchResultEntry, Message, MessageAttributeValue, MessageSystemAttributeName,
+        QueueAttributeName, SendMessageBatchRequestEntry, SendMessageBatchResultEntry,
+    },
+};
+use aws_smithy_mocks::{MockResponse, RuleMode, mock, mock_client};
+use jiff::{Timestamp, tz::TimeZone};
+use redrive::{Archive, Config, DeadLetterQueue, Redriver};
+use runtime::Queue;
+use serde_json::Value;
+use tokio::time::Instant;
+
+/// A message of the dead-letter queue.
+#[derive(Clone)]
+pub(crate) struct Letter {
+    pub(crate) id: String,
+    pub(crate) body: String,
+    pub(crate) sent: Timestamp,
+    pub(crate) attributes: HashMap<String, (&'static str, String)>,
+    pub(crate) group: Option<String>,
+    hidden_until: Option<Instant>,
+    receives: u32,
+}
+
+impl Letter {
+    pub(crate) fn new(body: &str) -> Self {
+        Self {
+            id: String::new(),
+            body: body.to_owned(),
+            sent: "2026-11-20T14:59:59.999Z".parse().expect("time"),
+            attributes: HashMap::new(),
+            group: None,
+            hidden_until: None,
+            receives: 0,
+        }
+    }
+
+    pub(crate) fn sent(self, time: &str) -> Self {
+        Self { sent: time.parse().expect("time"), ..self }
+    }
+
+    pub(crate) fn text(mut self, name: &str, value: &str) -> Self {
+        self.attributes.insert(name.to_owned(), ("String", value.to_owned()));
+        self
+    }
+
+    pub(crate) fn redrives(mut self, times: u32) -> Self {
+        self.attributes.insert("redrives".to_owned(), ("Number", times.to_string()));
+        self
+    }
+
+    pub(crate) fn group(self, group: &str) -> Self {
+        Self { group: Some(group.to_owned()), ..self }
+    }
+}
+
+/// Two queues and a bucket. They do what AWS documents, and fail as often as a test says.
+#[derive(Clone, Default)]
+pub(crate) struct Fake {
+    state: Arc<Mutex<State>>,
+    pub(crate) max_per_second: Option<u32>,
+}
+
+#[derive(Default)]
+pub(crate) struct State {
+    letters: Vec<Letter>,
+    pub(crate) work: Vec<SendMessageBatchRequestEntry>,
+    pub(crate) archive: BTreeMap<String, Value>,
+    pub(crate) calls: BTreeMap<&'static str, u32>,
+    /// One in so many entries of these calls fails.
+    pub(crate) fails_every: HashMap<&'static str, u32>,
+    entries: u32,
+    /// Calls that fail as a whole, always.
+    pub(crate) broken: Vec<&'static str>,
+}
+
+impl State {
+    fn fails(&mut self, call: &'static str) -> bool {
+        self.entries += 1;
+        self.fails_every.get(call).is_some_and(|every| self.entries.is_multiple_of(*every))
+    }
+
+    fn called(&mut self, call: &'static str) -> bool {
+        *self.calls.entry(call).or_default() += 1;
+        self.broken.contains(&call)
+    }
+}
+
+impl Fake {
+    pub(crate) fn with(letters: impl IntoIterator<Item = Letter>) -> Self {
+        let fake = Self::default();
+        for (n, letter) in letters.into_iter().enumerate() {
+            let id = if letter.id.is_empty() { format!("message-{n}") } else { letter.id.clone() };
+            fake.state().letters.push(Letter { id, ..letter });
+        }
+        fake
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no panic while locked")
+    }
+
+    /// Ids of the messages in the dead-letter queue.
+    pub(crate) fn left(&self) -> Vec<String> {
+        self.state().letters.iter().map(|letter| letter.id.clone()).collect()
+    }
+
+    pub(crate) fn visible(&self) -> usize {
+        let now = Instant::now();
+        let state = self.state();
+        state.letters.iter().filter(|letter| letter.hidden_until.is_none_or(|t| t <= now)).count()
+    }
+
+    /// Bodies on the work queue.
+    pub(crate) fn work(&self) -> Vec<Value> {
+        let state = self.state();
+        let body = |entry: &SendMessageBatchRequestEntry| {
+            serde_json::from_str(entry.message_body()).expect("JSON")
+        };
+        state.work.iter().map(body).collect()
+    }
+
+    /// Keys of the objects that the messages on the work queue are about, sorted.
+    pub(crate) fn keys(&self) -> Vec<String> {
+        let key = |body: &Value| body["data"]["key"].as_str().expect("key").to_owned();
+        let mut keys: Vec<String> = self.work().iter().map(key).collect();
+        keys.sort();
+        keys
+    }
+
+    pub(crate) fn redriver(&self) -> Redriver {
+        Redriver {
+            config: Config {
+                time_zone: TimeZone::get("Asia/Seoul").expect("zone"),
+                max_redrives: 5,
+                max_messages: None,
+                max_per_second: self.max_per_second,
+                group_key_segments: 2,
+            },
+            dead_letter_queue: DeadLetterQueue::new(self.sqs(), "http://x/dead"),
+            work_queue: Queue::new(self.sqs(), "http://x/work"),
+            archive: Archive::new(self.s3(), "archive"),
+        }
+    }
+
+    #[expect(clippy::too_many_lines, reason = "five calls, one after the other")]
+    fn sqs(&self) -> Client {
+        let error =
+            |code: &str| ErrorMetadata::builder().code(code).message("as the test says").build();
+        let fake = self.clone();
+        let receive = mock!(Client::receive_message).then_compute_response(move |request| {
+            let mut state = fake.state();
+            if state.called("receive") {
+                let error = error("AWS.SimpleQueueService.NonExistentQueue");
+                return MockResponse::Error(
+                    aws_sdk_sqs::operation::receive_message::ReceiveMessageError::generic(error),
+                );
+            }
+            let now = Instant::now();
+            let hidden = request.visibility_timeout().expect("a visibility timeout");
+            let hidden = Duration::from_secs(hidden.try_into().expect("positive"));
+            let most = request.max_number_of_messages().expect("a number");
+            let visible =
+                |letter: &&mut Letter| letter.hidden_until.is_none_or(|until| until <= now);
+            let messages = state.letters.iter_mut().filter(visible);
+            let messages: Vec<Message> = messages
+                .take(most.try_into().expect("positive"))
+                .map(|letter| {
+                    letter.hidden_until = Some(now + hidden);
+                    letter.receives += 1;
+                    sqs_message(letter)
+                })
+                .collect();
+            MockResponse::Output(
+                ReceiveMessageOutput::builder().set_messages(Some(messages)).build(),
+            )
+        });
+        let fake = self.clone();
+        let delete = mock!(Client::delete_message_batch).then_compute_output(move |request| {
+            let mut state = fake.state();
+            state.called("delete");
+            let mut output = DeleteMessageBatchOutput::builder()
+                .set_successful(Some(Vec::new()))
+                .set_failed(Some(Vec::new()));
+            for entry in request.entries() {
+                output = if state.fails("delete") {
+                    output.failed(rejection(entry.id()))
+                } else {
+                    state.letters.retain(|letter| letter.id != entry.receipt_handle());
+                    let done = DeleteMessageBatchResultEntry::builder().id(entry.id());
+                    output.successful(done.build().expect("complete"))
+                };
+            }
+            output.build().expect("complete")
+        });
+        let fake = self.clone();
+        let release =
+            mock!(Client::change_message_visibility_batch).then_compute_output(move |request| {
+                let mut state = fake.state();
+                state.called("release");
+                let mut output = ChangeMessageVisibilityBatchOutput::builder()
+                    .set_successful(Some(Vec::new()))
+                    .set_failed(Some(Vec::new()));
+                for entry in request.entries() {
+                    for letter in &mut state.letters {
+                        if letter.id == entry.receipt_handle() {
+                            letter.hidden_until = None;
+                        }
+                    }
+                    let done = ChangeMessageVisibilityBatchResultEntry::builder().id(entry.id());
+                    output = output.successful(done.build().expect("complete"));
+                }
+                output.build().expect("complete")
+            });
+        let fake = self.clone();
+        let send = mock!(Client::send_message_batch).then_compute_output(move |request| {
+            let mut state = fake.state();
+            state.called("send");
+            let mut output = SendMessageBatchOutput::builder()
+                .set_successful(Some(Vec::new()))
+                .set_failed(Some(Vec::new()));
+            for entry in request.entries() {
+                output = if state.fails("send") {
+                    output.failed(rejection(entry.id()))
+                } else {
+                    state.work.push(entry.clone());
+                    let done = SendMessageBatchResultEntry::builder().id(entry.id());
+                    let done = done.message_id("m").md5_of_message_body("d");
+                    output.successful(done.build().expect("complete"))
+                };
+            }
+            output.build().expect("complete")
+        });
+        let fake = self.clone();
+        let attributes = mock!(Client::get_queue_attributes).then_compute_output(move |_| {
+            let mut state = fake.state();
+            state.called("attributes");
+            let count = state.letters.len().to_string();
+            GetQueueAttributesOutput::builder()
+                .attributes(QueueAttributeName::ApproximateNumberOfMessages, count)
+                .build()
+        });
+        mock_client!(
+            aws_sdk_sqs,
+            RuleMode::MatchAny,
+            &[&receive, &delete, &release, &send, &attributes],
+            |config| config.retry_config(aws_sdk_sqs::config::retry::RetryConfig::disabled())
+        )
+    }
+
+    fn s3(&self) -> aws_sdk_s3::Client {
+        let error = |code: &str| ErrorMetadata::builder().code(code).build();
+        let fake = self.clone();
+        let put = mock!(aws_sdk_s3::Client::put_object).then_compute_response(move |request| {
+            let mut state = fake.state();
+            let key = request.key().expect("key").to_owned();
+            if state.called("put") || state.fails("put") {
+                return MockResponse::Error(PutObjectError::generic(error("SlowDown")));
+            }
+            assert_eq!(request.if_none_match(), Some("*"));
+            if state.archive.contains_key(&key) {
+                return MockResponse::Error(PutObjectError::generic(error("PreconditionFailed")));
+            }
+            let document = request.body().bytes().expect("in memory");
+            state.archive.insert(key, serde_json::from_slice(document).expect("JSON"));
+            MockResponse::Output(PutObjectOutput::builder().build())
+        });
+        let fake = self.clone();
+        let get = mock!(aws_sdk_s3::Client::get_object).then_compute_response(move |request| {
+            let mut state = fake.state();
+            state.called("get");
+            match state.archive.get(request.key().expect("key")) {
+                Some(document) => MockResponse::Output(
+                    GetObjectOutput::builder()
+                        .body(document.to_string().into_bytes().into())
+                        .build(),
+                ),
+                None => MockResponse::Error(GetObjectError::generic(
+                    ErrorMetadata::builder().code("NoSuchKey").build(),
+                )),
+            }
+        });
+        mock_client!(aws_sdk_s3, RuleMode::MatchAny, &[&put, &get], |config| config
+            .retry_config(aws_sdk_s3::config::retry::RetryConfig::disabled()))
+    }
+}
+
+fn rejection(id: &str) -> BatchResultErrorEntry {
+    let rejection = BatchResultErrorEntry::builder().id(id).code("InternalError");
+    rejection.sender_fault(false).build().expect("complete")
+}
+
+fn sqs_message(letter: &Letter) -> Message {
+    let mut message = Message::builder()
+        .message_id(&letter.id)
+        .receipt_handle(&letter.id)
+        .body(&letter.body)
+        .attributes(
+            MessageSystemAttributeName::SentTimestamp,
+            letter.sent.as_millisecond().to_string(),
+        )
+        .attributes(
+            MessageSystemAttributeName::ApproximateReceiveCount,
+            letter.receives.to_string(),
+        );
+    if let Some(group) = &letter.group {
+        message = message.attributes(MessageSystemAttributeName::MessageGroupId, group);
+    }
+    for (name, (data_type, value)) in &letter.attributes {
+        let attribute = MessageAttributeValue::builder().data_type(*data_type).string_value(value);
+        message = message.message_attributes(name, attribute.build().expect("complete"));
+    }
+    message.build()
+}

@@ -1,0 +1,78 @@
+use super::*;
+
+fn three() -> Fake {
+    let poison = letter("poison").text("errorClass", "NotJson");
+    Fake::with([letter("a"), letter("b"), poison])
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_work_queue_does_not_confirm_stays() {
+    let fake = three();
+    fake.state().fails_every.insert("send", 1);
+    let report = nightly(&fake).await;
+    assert_eq!((report.redriven, report.failed), (0, 2));
+    assert_eq!(fake.left(), ["message-0", "message-1"]);
+    assert_eq!(fake.visible(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_archive_does_not_confirm_stays() {
+    let fake = three();
+    fake.state().broken.push("put");
+    let report = nightly(&fake).await;
+    assert_eq!((report.redriven, report.failed), (2, 1));
+    assert_eq!(fake.left(), ["message-2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_deleted_is_reported_and_goes_back_again_under_its_name() {
+    let fake = three();
+    fake.state().fails_every.insert("delete", 1);
+    let report = nightly(&fake).await;
+    assert_eq!((report.redriven, report.failed), (0, 3));
+    assert_eq!(fake.left().len(), 3);
+    fake.state().fails_every.clear();
+    // Hidden until the first run is surely over.
+    assert_eq!(fake.visible(), 0);
+    tokio::time::advance(Duration::from_secs(1_000)).await;
+    let report = nightly(&fake).await;
+    assert_eq!((report.redriven, report.failed), (2, 0));
+    assert!(fake.left().is_empty());
+    assert_eq!(fake.state().archive.len(), 1);
+    // Sent twice, with the same id: one execution.
+    assert_eq!(fake.keys(), ["a", "a", "b", "b"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_in_ten_failing_loses_nothing() {
+    let letters = (0..200).map(|n| letter(&format!("k{n:03}")));
+    let fake = Fake::with(letters);
+    for call in ["send", "delete"] {
+        fake.state().fails_every.insert(call, 10);
+    }
+    for _ in 0..3 {
+        nightly(&fake).await;
+        tokio::time::advance(Duration::from_secs(1_000)).await;
+    }
+    assert!(fake.left().is_empty());
+    let mut keys = fake.keys();
+    keys.dedup();
+    assert_eq!(keys.len(), 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_that_cannot_be_read_is_an_error() {
+    let fake = three();
+    fake.state().broken.push("receive");
+    let error = redrive(&fake, &json!({})).await.expect_err("an error").to_string();
+    assert!(error.starts_with("cannot receive from the dead-letter queue: "), "{error}");
+    assert!(error.contains("NonExistentQueue"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_cannot_be_read_touches_nothing() {
+    let fake = three();
+    let error = redrive(&fake, &json!({ "dryrun": true })).await.expect_err("an error");
+    assert!(matches!(error, Error::Request(_)));
+    assert!(fake.state().calls.is_empty());
+}

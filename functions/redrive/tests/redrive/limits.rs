@@ -1,0 +1,79 @@
+use super::*;
+
+fn many(count: usize) -> Fake {
+    Fake::with((0..count).map(|n| letter(&format!("k{n:05}"))))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dry_run_says_what_it_would_do_and_does_nothing() {
+    let fake = Fake::with([letter("a"), letter("b").text("errorClass", "NotJson")]);
+    let report = redrive(&fake, &json!({ "dryRun": true })).await.expect("a report");
+    assert!(report.dry_run);
+    assert_eq!((report.redriven, report.released), (1, 2));
+    assert_eq!(report.archived, [("NotJson".to_owned(), 1)].into());
+    assert_eq!(fake.visible(), 2);
+    let state = fake.state();
+    assert!(state.work.is_empty() && state.archive.is_empty());
+    assert!(!state.calls.contains_key("delete"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_than_max_messages_are_moved() {
+    let fake = many(100);
+    let report = redrive(&fake, &json!({ "maxMessages": 25 })).await.expect("a report");
+    assert_eq!((report.redriven, report.stopped), (25, Stopped::MaxMessages));
+    assert_eq!((fake.work().len(), fake.visible()), (25, 75));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_rate_holds_over_the_whole_run() {
+    let fake = many(100);
+    let begin = Instant::now();
+    let report = redrive(&fake, &json!({ "maxPerSecond": 5 })).await.expect("a report");
+    assert_eq!(report.redriven, 100);
+    // The last ten wait for the ninety before them.
+    assert_eq!(begin.elapsed().as_secs(), 18);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_stops_before_its_deadline_and_the_next_goes_on() {
+    let fake = many(1_000);
+    let deadline = || Deadline::at(Instant::now() + Duration::from_secs(30));
+    let request = json!({ "maxPerSecond": 10 }).to_string();
+    let report = fake.redriver().handle(&request, deadline(), now()).await.expect("a report");
+    assert_eq!(report.stopped, Stopped::Deadline);
+    assert!((190..=230).contains(&report.redriven), "{}", report.redriven);
+    assert_eq!(report.left, Some(1_000 - report.redriven));
+    // What was received and not tried is visible for the next run.
+    assert_eq!(fake.visible() as u64, 1_000 - report.redriven);
+    assert_eq!(report.seen, report.redriven);
+    assert_eq!(nightly(&fake).await.redriven, 1_000 - report.redriven);
+    assert!(fake.left().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_the_error_class_that_was_asked_for_is_moved() {
+    let fake = Fake::with([letter("a").text("errorClass", "DeferredTooLong"), letter("b")]);
+    let report =
+        redrive(&fake, &json!({ "errorClass": "DeferredTooLong" })).await.expect("a report");
+    assert_eq!((report.redriven, report.filtered), (1, 1));
+    assert_eq!(fake.keys(), ["a"]);
+    assert_eq!(fake.visible(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_costs_three_tenths_of_a_call() {
+    let fake = many(2_000);
+    assert_eq!(nightly(&fake).await.redriven, 2_000);
+    let calls: u32 = fake.state().calls.values().sum();
+    assert!(calls <= 2_000 * 35 / 100, "{:?}", fake.state().calls);
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_runs_at_once_do_no_harm() {
+    let fake = many(300);
+    let (one, other) = tokio::join!(nightly(&fake), nightly(&fake));
+    assert_eq!(one.redriven + other.redriven, 300);
+    assert_eq!(fake.work().len(), 300);
+    assert!(fake.left().is_empty());
+}
