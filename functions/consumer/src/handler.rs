@@ -3,7 +3,7 @@ use std::time::{Duration, SystemTime};
 use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent, SqsMessage, SqsMessageAttribute};
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
-use runtime::{Attribute, Deadline, Message, Queue, SendError};
+use runtime::{Attribute, Deadline, Message, Metrics, Queue, SendError};
 use shared::{DEFERRALS, ERROR_CLASS, ERROR_MESSAGE, ErrorClass};
 use tokio::time::Instant;
 
@@ -11,6 +11,7 @@ use crate::{
     Config, Outcome,
     batch::{Batch, Item},
     decision::Decision,
+    metrics,
 };
 
 /// Kept for sending copies and dead letters, and behind that for the answer.
@@ -21,6 +22,7 @@ const ANSWER_RESERVE: Duration = Duration::from_millis(500);
 #[derive(Debug, Clone)]
 pub struct Consumer {
     pub config: Config,
+    pub metrics: Metrics,
     pub step_functions: aws_sdk_sfn::Client,
     pub s3: aws_sdk_s3::Client,
     pub work_queue: Queue,
@@ -51,8 +53,10 @@ impl Consumer {
         let items: Vec<Item<'_>> = event.records.iter().map(Item::new).collect();
         let outcomes = self.consume(&items, deadline, now).await;
 
+        let reported = items.iter().map(|item| item.events.as_slice()).zip(&outcomes);
+        metrics::publish(&self.metrics, now, reported);
         let mut response = SqsBatchResponse::default();
-        for (item, outcome) in items.iter().zip(outcomes) {
+        for (item, outcome) in items.iter().zip(&outcomes) {
             outcome.report(item.record, &item.events);
             if outcome.is_settled() {
                 continue;

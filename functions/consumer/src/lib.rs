@@ -4,6 +4,7 @@ mod batch;
 mod config;
 mod decision;
 mod handler;
+mod metrics;
 mod object;
 mod outcome;
 

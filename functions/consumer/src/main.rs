@@ -2,7 +2,7 @@ use aws_lambda_events::event::sqs::SqsEvent;
 use consumer::{Config, Consumer};
 use jiff::Timestamp;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
-use runtime::{Deadline, Queue, Settings};
+use runtime::{Deadline, Metrics, Queue, Settings};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
@@ -12,6 +12,10 @@ async fn main() -> Result<(), Error> {
     let sqs = aws_sdk_sqs::Client::new(&sdk);
     let consumer = Consumer {
         config: Config::read(&settings)?,
+        metrics: Metrics::new(
+            settings.required::<String>("METRICS_NAMESPACE")?,
+            settings.required::<String>("AWS_LAMBDA_FUNCTION_NAME")?,
+        ),
         step_functions: aws_sdk_sfn::Client::new(&sdk),
         s3: aws_sdk_s3::Client::new(&sdk),
         work_queue: Queue::new(sqs.clone(), settings.required::<String>("WORK_QUEUE_URL")?),

@@ -1,11 +1,11 @@
 use std::{collections::HashMap, time::Duration};
 
-use runtime::{Attribute, Deadline, MAX_MESSAGE_BYTES, Message, Queue};
+use runtime::{Attribute, Deadline, MAX_MESSAGE_BYTES, Message, Metrics, Queue};
 use serde::Serialize;
 use shared::{ERROR_CLASS, ERROR_MESSAGE, ErrorClass, Event};
 use tracing::{error, info, warn};
 
-use crate::{Config, Error};
+use crate::{Config, Error, metrics::Invocation};
 
 /// Kept for the answer, behind the last call.
 const ANSWER_RESERVE: Duration = Duration::from_millis(500);
@@ -14,6 +14,7 @@ const ANSWER_RESERVE: Duration = Duration::from_millis(500);
 #[derive(Debug, Clone)]
 pub struct Forwarder {
     pub config: Config,
+    pub metrics: Metrics,
     pub work_queue: Queue,
     pub dead_letter_queue: Queue,
 }
@@ -62,6 +63,14 @@ impl Forwarder {
         let dead_lettered = buried.iter().filter(|result| result.is_ok()).count();
         let failures: Vec<_> = sent.into_iter().chain(buried).filter_map(Result::err).collect();
 
+        Invocation {
+            received: total as u64,
+            forwarded: forwarded as u64,
+            rejected: failures.len() as u64,
+            undecodable: undecodable.len() as u64,
+            dead_lettered: dead_lettered as u64,
+        }
+        .publish(&self.metrics);
         for failure in &undecodable {
             error!(error = %failure, "event not decoded");
         }

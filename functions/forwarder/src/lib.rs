@@ -3,6 +3,7 @@
 mod config;
 mod error;
 mod handler;
+mod metrics;
 
 pub use config::Config;
 pub use error::Error;

@@ -1,6 +1,6 @@
 use forwarder::{Config, Forwarder};
 use lambda_runtime::{Error, LambdaEvent, service_fn};
-use runtime::{Deadline, Queue, Settings};
+use runtime::{Deadline, Metrics, Queue, Settings};
 use serde_json::value::RawValue;
 
 #[tokio::main(flavor = "current_thread")]
@@ -10,6 +10,10 @@ async fn main() -> Result<(), Error> {
     let sqs = aws_sdk_sqs::Client::new(&runtime::sdk_config().await);
     let forwarder = Forwarder {
         config: Config::read(&settings)?,
+        metrics: Metrics::new(
+            settings.required::<String>("METRICS_NAMESPACE")?,
+            settings.required::<String>("AWS_LAMBDA_FUNCTION_NAME")?,
+        ),
         work_queue: Queue::new(sqs.clone(), settings.required::<String>("WORK_QUEUE_URL")?),
         dead_letter_queue: Queue::new(sqs, settings.required::<String>("DEAD_LETTER_QUEUE_URL")?),
     };

@@ -3,6 +3,7 @@
 #![expect(clippy::expect_used, reason = "a test may panic")]
 
 use std::{
+    io::{self, Write},
     path::Path,
     sync::{Arc, Mutex},
     time::Duration,
@@ -15,7 +16,7 @@ use aws_sdk_sqs::{
 };
 use aws_smithy_mocks::{RuleMode, mock, mock_client};
 use forwarder::{Config, Error, Forwarded, Forwarder};
-use runtime::{Deadline, Queue};
+use runtime::{Deadline, Metrics, Queue};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -29,8 +30,23 @@ fn sample(name: &str) -> String {
 struct Fake {
     rejects: Option<&'static str>,
     fifo: bool,
+    lines: Lines,
     work: Arc<Mutex<Vec<SendMessageBatchRequestEntry>>>,
     dead: Arc<Mutex<Vec<SendMessageBatchRequestEntry>>>,
+}
+
+/// Metrics, line by line.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().expect("lock").write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 impl Fake {
@@ -38,6 +54,7 @@ impl Fake {
         let suffix = if self.fifo { ".fifo" } else { "" };
         let forwarder = Forwarder {
             config: Config { group_key_segments: 2 },
+            metrics: Metrics::to("Sluice", "forwarder", self.lines.clone()),
             work_queue: Queue::new(self.client(&self.work), format!("http://x/work{suffix}")),
             dead_letter_queue: Queue::new(self.client(&self.dead), "http://x/dead"),
         };
@@ -193,4 +210,22 @@ async fn on_a_fifo_queue_the_id_deduplicates_and_the_order_is_kept() {
 async fn what_is_no_event_at_all_is_an_error() {
     let error = Fake::default().forward(&sample("scheduled-event.json")).await;
     assert!(matches!(error, Err(Error::Undecodable { events: 1, .. })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_event_is_counted_once() {
+    let fake = Fake { rejects: Some("devices/7/"), ..Fake::default() };
+    let mut payload: Value = serde_json::from_str(&sample("s3-two-records.json")).expect("JSON");
+    payload["Records"].as_array_mut().expect("array").push(json!({}));
+    fake.forward(&payload.to_string()).await.expect_err("an error");
+    let line = fake.lines.0.lock().expect("lock").clone();
+    let line: Value = serde_json::from_slice(&line).expect("one line of JSON");
+    let directive = &line["_aws"]["CloudWatchMetrics"][0];
+    assert_eq!(directive["Namespace"], "Sluice");
+    assert_eq!(directive["Dimensions"], json!([["FunctionName"]]));
+    assert_eq!(line["FunctionName"], "forwarder");
+    let count = |name: &str| line[name].as_u64().expect("a number");
+    assert_eq!(count("Received"), 3);
+    assert_eq!([count("Forwarded"), count("Rejected"), count("Undecodable")], [1, 1, 1]);
+    assert_eq!(count("DeadLettered"), 0);
 }

@@ -5,6 +5,7 @@ mod archive;
 mod config;
 mod dead_letters;
 mod error;
+mod metrics;
 mod plan;
 mod redriver;
 mod report;

@@ -1,7 +1,7 @@
 use jiff::Timestamp;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use redrive::{Archive, Config, DeadLetterQueue, Redriver};
-use runtime::{Deadline, Queue, Settings};
+use runtime::{Deadline, Metrics, Queue, Settings};
 use serde_json::value::RawValue;
 
 #[tokio::main(flavor = "current_thread")]
@@ -12,6 +12,10 @@ async fn main() -> Result<(), Error> {
     let sqs = aws_sdk_sqs::Client::new(&sdk);
     let redriver = Redriver {
         config: Config::read(&settings)?,
+        metrics: Metrics::new(
+            settings.required::<String>("METRICS_NAMESPACE")?,
+            settings.required::<String>("AWS_LAMBDA_FUNCTION_NAME")?,
+        ),
         dead_letter_queue: DeadLetterQueue::new(
             sqs.clone(),
             settings.required::<String>("DEAD_LETTER_QUEUE_URL")?,

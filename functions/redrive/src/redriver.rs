@@ -1,11 +1,11 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use runtime::{Deadline, Queue};
+use runtime::{Deadline, Metrics, Queue};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::{Archive, Config, DeadLetterQueue, Error, Report, request::Request, run::Run};
+use crate::{Archive, Config, DeadLetterQueue, Error, Report, metrics, request::Request, run::Run};
 
 /// Kept for releasing what was left alone and for the report.
 const END_RESERVE: Duration = Duration::from_secs(10);
@@ -15,6 +15,7 @@ const ANSWER_RESERVE: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone)]
 pub struct Redriver {
     pub config: Config,
+    pub metrics: Metrics,
     pub dead_letter_queue: DeadLetterQueue,
     pub work_queue: Queue,
     pub archive: Archive,
@@ -40,6 +41,7 @@ impl Redriver {
         );
         let mut report = run.finish().await?;
         report.duration_ms = begin.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
+        metrics::publish(&self.metrics, now, &report);
         log(&report);
         Ok(report)
     }

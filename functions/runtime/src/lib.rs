@@ -4,6 +4,7 @@
 mod clients;
 mod deadline;
 mod log;
+mod metrics;
 mod pacer;
 mod queue;
 mod settings;
@@ -11,6 +12,7 @@ mod settings;
 pub use clients::sdk_config;
 pub use deadline::Deadline;
 pub use log::init as init_log;
+pub use metrics::Metrics;
 pub use pacer::Pacer;
 pub use queue::{Attribute, MAX_MESSAGE_BYTES, Message, Queue, SendError};
 pub use settings::{SettingError, Settings};

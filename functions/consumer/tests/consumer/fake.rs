@@ -1,5 +1,6 @@
 use std::{
     collections::HashMap,
+    io::{self, Write},
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -17,13 +18,14 @@ use aws_sdk_sqs::{
 };
 use aws_smithy_mocks::{MockResponse, RuleMode, mock, mock_client};
 use consumer::{Config, Consumer};
-use runtime::Queue;
+use runtime::{Metrics, Queue};
 use serde_json::Value;
 
 /// Step Functions, S3 and SQS: they do what a test tells them by object key, and keep what came.
 #[derive(Clone, Default)]
 pub(crate) struct Fake {
     state: Arc<Mutex<State>>,
+    pub(crate) lines: Lines,
     pub(crate) fifo: bool,
     pub(crate) concurrency: Option<usize>,
     pub(crate) starts_per_second: Option<u32>,
@@ -44,6 +46,28 @@ pub(crate) struct State {
     pub(crate) reads: Vec<GetObjectInput>,
     pub(crate) work: Vec<SendMessageBatchRequestEntry>,
     pub(crate) dead: Vec<SendMessageBatchRequestEntry>,
+}
+
+/// Metrics, line by line.
+#[derive(Clone, Default)]
+pub(crate) struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Lines {
+    pub(crate) fn read(&self) -> Vec<Value> {
+        let bytes = self.0.lock().expect("lock").clone();
+        let lines = serde_json::Deserializer::from_slice(&bytes).into_iter();
+        lines.collect::<Result<_, _>>().expect("lines of JSON")
+    }
+}
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().expect("lock").write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 impl Fake {
@@ -104,6 +128,7 @@ impl Fake {
         let queue =
             |name: &'static str| Queue::new(self.sqs(name), format!("http://x/{name}{suffix}"));
         Consumer {
+            metrics: Metrics::to("Sluice", "consumer", self.lines.clone()),
             config: Config {
                 state_machine_arn: "arn:aws:states:eu-west-1:1:stateMachine:m".to_owned(),
                 inline_object_max_bytes: 1_000,

@@ -202,3 +202,27 @@ async fn with_no_time_left_everything_is_delivered_again() {
     assert_eq!(response.expect("an answer").batch_item_failures.len(), 1);
     assert!(fake.started().is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn every_message_is_counted_once_and_reasons_are_counted_beside() {
+    let fake = Fake::new()
+        .in_sequence()
+        .object("text", b"hello")
+        .start_fails("broken", "InternalFailure")
+        .start_fails("throttled", "ThrottlingException");
+    let keys = ["a", "a", "b", "text", "broken", "throttled", "after"];
+    consume(&fake, keys.map(record).to_vec()).await;
+    let lines = fake.lines.read();
+    let [batch, class, cause] = &lines[..] else { panic!("{lines:?}") };
+    let counts = ["Received", "Started", "Duplicate", "DeadLettered", "Deferred", "Failed"];
+    assert_eq!(counts.map(|name| batch[name].as_u64().expect("a number")), [7, 2, 1, 1, 2, 1]);
+    // Both events are as old as the samples: five minutes less 123 ms.
+    assert_eq!(batch["EventAgeAtStart"], json!({ "Values": [299_877, 299_877], "Counts": [1, 1] }));
+    assert_eq!(class["ErrorClass"], "NotJson");
+    assert_eq!(class["DeadLettered"], 1);
+    assert_eq!(
+        class["_aws"]["CloudWatchMetrics"][0]["Dimensions"],
+        json!([["FunctionName", "ErrorClass"]])
+    );
+    assert_eq!((&cause["Cause"], &cause["Deferred"]), (&json!("Throttled"), &json!(2)));
+}

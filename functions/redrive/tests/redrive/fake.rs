@@ -28,7 +28,7 @@ use aws_sdk_sqs::{
 use aws_smithy_mocks::{MockResponse, RuleMode, mock, mock_client};
 use jiff::{Timestamp, tz::TimeZone};
 use redrive::{Archive, Config, DeadLetterQueue, Redriver};
-use runtime::Queue;
+use runtime::{Metrics, Queue};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -152,6 +152,7 @@ impl Fake {
 
     pub(crate) fn redriver(&self) -> Redriver {
         Redriver {
+            metrics: Metrics::to("Sluice", "redrive", std::io::sink()),
             config: Config {
                 time_zone: TimeZone::get("Asia/Seoul").expect("zone"),
                 max_redrives: 5,

@@ -1,0 +1,84 @@
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
+
+use jiff::Timestamp;
+use metrique_writer::{Entry, value::Distribution};
+use runtime::Metrics;
+use shared::Event;
+
+use crate::Outcome;
+
+/// What becomes of a batch, in numbers.
+#[derive(Default, Entry)]
+#[entry(rename_all = "PascalCase")]
+struct Batch {
+    /// Messages; each is counted once more, in one of the next five.
+    received: u64,
+    started: u64,
+    duplicate: u64,
+    dead_lettered: u64,
+    deferred: u64,
+    failed: u64,
+    /// From the write to the start of its execution.
+    event_age_at_start: Distribution<Duration>,
+}
+
+#[derive(Entry)]
+#[entry(rename_all = "PascalCase")]
+struct DeadLettered {
+    error_class: &'static str,
+    dead_lettered: u64,
+}
+
+#[derive(Entry)]
+#[entry(rename_all = "PascalCase")]
+struct Deferred {
+    cause: &'static str,
+    deferred: u64,
+}
+
+/// Values of one metric in one line, at most.
+const MAX_VALUES: usize = 100;
+
+/// Publishes the outcomes of a batch, and of dead letters and deferrals the reasons.
+pub(crate) fn publish<'a>(
+    metrics: &Metrics,
+    now: Timestamp,
+    outcomes: impl Iterator<Item = (&'a [Event], &'a Outcome)>,
+) {
+    let time = SystemTime::from(now);
+    let mut batch = Batch::default();
+    let mut ages = Vec::new();
+    let mut classes: BTreeMap<&'static str, u64> = BTreeMap::new();
+    let mut causes: BTreeMap<&'static str, u64> = BTreeMap::new();
+    for (events, outcome) in outcomes {
+        batch.received += 1;
+        match outcome {
+            Outcome::Started { .. } => {
+                batch.started += 1;
+                let age = |event: &Event| time.duration_since(event.time.into()).ok();
+                ages.extend(events.iter().filter_map(age));
+            }
+            Outcome::Duplicate => batch.duplicate += 1,
+            Outcome::DeadLettered { class, .. } => {
+                batch.dead_lettered += 1;
+                *classes.entry(class.as_str()).or_default() += 1;
+            }
+            Outcome::Deferred { cause, .. } => {
+                batch.deferred += 1;
+                *causes.entry(cause.as_str()).or_default() += 1;
+            }
+            Outcome::Failed { .. } => batch.failed += 1,
+        }
+    }
+    batch.event_age_at_start = ages.into_iter().take(MAX_VALUES).collect();
+    metrics.publish(time, batch);
+    for (error_class, dead_lettered) in classes {
+        metrics.publish_by(&["ErrorClass"], time, DeadLettered { error_class, dead_lettered });
+    }
+    for (cause, deferred) in causes {
+        metrics.publish_by(&["Cause"], time, Deferred { cause, deferred });
+    }
+}

@@ -1,0 +1,57 @@
+use std::time::{Duration, SystemTime};
+
+use jiff::Timestamp;
+use metrique_writer::Entry;
+use runtime::Metrics;
+
+use crate::Report;
+
+/// What becomes of the dead letters of one run, in numbers. That there is a `Seen` at all says that
+/// there was a run.
+#[derive(Debug, Entry)]
+#[entry(rename_all = "PascalCase")]
+struct Run {
+    seen: u64,
+    selected: u64,
+    redriven: u64,
+    archived: u64,
+    too_new: u64,
+    filtered: u64,
+    failed: u64,
+    left: Option<u64>,
+    duration: Duration,
+}
+
+#[derive(Debug, Entry)]
+#[entry(rename_all = "PascalCase")]
+struct Archived<'c> {
+    error_class: &'c str,
+    archived: u64,
+}
+
+/// Error classes that get a metric of their own. What fails elsewhere may have any name.
+const MAX_CLASSES: usize = 20;
+
+pub(crate) fn publish(metrics: &Metrics, now: Timestamp, report: &Report) {
+    // A dry run moves nothing, and must not look like the nightly run to an alarm.
+    if report.dry_run {
+        return;
+    }
+    let time = SystemTime::from(now);
+    let run = Run {
+        seen: report.seen,
+        selected: report.selected,
+        redriven: report.redriven,
+        archived: report.archived.values().sum(),
+        too_new: report.too_new,
+        filtered: report.filtered,
+        failed: report.failed,
+        left: report.left,
+        duration: Duration::from_millis(report.duration_ms),
+    };
+    metrics.publish(time, run);
+    for (error_class, archived) in report.archived.iter().take(MAX_CLASSES) {
+        let archived = Archived { error_class, archived: *archived };
+        metrics.publish_by(&["ErrorClass"], time, archived);
+    }
+}
