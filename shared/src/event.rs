@@ -11,9 +11,11 @@ use crate::id::{EventId, Identity};
 /// Fields may be added, never removed or given a new meaning: a message can sit in a queue for 14
 /// days and meet newer code.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Event {
     specversion: SpecVersion,
     /// Names the event everywhere; see [`EventId`].
+    #[cfg_attr(test, schemars(with = "String", regex(pattern = "^[0-9a-f]{40}$")))]
     pub id: EventId,
     /// `aws:s3.<region>.<bucket>`
     pub source: String,
@@ -38,6 +40,7 @@ pub struct Event {
 
 /// The version of an object that an [`Event`] is about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Object {
     pub bucket: String,
@@ -59,6 +62,7 @@ pub struct Object {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 enum SpecVersion {
     #[serde(rename = "1.0")]
     V1,

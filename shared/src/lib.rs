@@ -9,6 +9,8 @@ mod decode;
 mod event;
 mod group;
 mod id;
+#[cfg(test)]
+mod schema;
 
 pub use attributes::{DEFERRALS, ERROR_CLASS, ERROR_MESSAGE, ErrorClass, REDRIVES};
 pub use decode::{DecodeError, decode};

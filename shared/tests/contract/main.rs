@@ -5,6 +5,7 @@
 
 mod envelopes;
 mod errors;
+mod fuzz;
 mod ids;
 mod keys;
 mod message;
