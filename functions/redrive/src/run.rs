@@ -257,6 +257,7 @@ impl<'a> Run<'a> {
                 state.count(plan);
             } else {
                 state.report.failed += 1;
+                state.held.push(letter.receipt_handle.clone());
                 warn!(message.id = letter.message_id, "redriven or archived, but not deleted");
             }
             report(letter, plan);
