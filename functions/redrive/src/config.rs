@@ -12,6 +12,8 @@ pub struct Config {
     pub max_messages: Option<u64>,
     /// Rate of a whole run; none for no limit.
     pub max_per_second: Option<u32>,
+    /// Messages redriven and watched before the others; 0 for none.
+    pub canary_messages: u64,
     /// As the forwarder has it: how many leading segments of the key name the message group.
     pub group_key_segments: usize,
 }
@@ -31,6 +33,7 @@ impl Config {
             max_redrives: settings.number("MAX_REDRIVES", 5, 1..=1_000)?,
             max_messages: limit(settings.number("MAX_MESSAGES", 0, 0..=u64::MAX)?),
             max_per_second: (rate > 0).then_some(rate),
+            canary_messages: settings.number("CANARY_MESSAGES", 3, 0..=100)?,
             group_key_segments: settings.number("GROUP_KEY_SEGMENTS", 2, 1..=100)?,
         })
     }

@@ -2,6 +2,7 @@
 //! archive with its reason.
 
 mod archive;
+mod canary;
 mod config;
 mod dead_letters;
 mod error;
@@ -13,6 +14,7 @@ mod request;
 mod run;
 
 pub use archive::Archive;
+pub use canary::{Canary, Executions};
 pub use config::Config;
 pub use dead_letters::{DeadLetter, DeadLetterQueue};
 pub use error::Error;

@@ -1,6 +1,6 @@
 use jiff::Timestamp;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
-use redrive::{Archive, Config, DeadLetterQueue, Redriver};
+use redrive::{Archive, Config, DeadLetterQueue, Executions, Redriver};
 use runtime::{Deadline, Metrics, Queue, Settings};
 use serde_json::value::RawValue;
 
@@ -24,6 +24,10 @@ async fn main() -> Result<(), Error> {
         archive: Archive::new(
             aws_sdk_s3::Client::new(&sdk),
             settings.required::<String>("ARCHIVE_BUCKET")?,
+        ),
+        executions: Executions::new(
+            aws_sdk_sfn::Client::new(&sdk),
+            &settings.required::<String>("STATE_MACHINE_ARN")?,
         ),
     };
     lambda_runtime::run(service_fn(async |event: LambdaEvent<Box<RawValue>>| {

@@ -5,7 +5,10 @@ use runtime::{Deadline, Metrics, Queue};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::{Archive, Config, DeadLetterQueue, Error, Report, metrics, request::Request, run::Run};
+use crate::{
+    Archive, Config, DeadLetterQueue, Error, Executions, Report, Stopped, metrics,
+    request::Request, run::Run,
+};
 
 /// Kept for releasing what was left alone and for the report.
 const END_RESERVE: Duration = Duration::from_secs(10);
@@ -19,6 +22,7 @@ pub struct Redriver {
     pub dead_letter_queue: DeadLetterQueue,
     pub work_queue: Queue,
     pub archive: Archive,
+    pub executions: Executions,
 }
 
 impl Redriver {
@@ -50,7 +54,9 @@ impl Redriver {
 fn log(report: &Report) {
     let text = serde_json::to_string(report).unwrap_or_default();
     let nothing = report.moved_nothing();
-    if report.failed > 0 {
+    if report.stopped == Stopped::Canary {
+        warn!(report = text, "redrive stopped: the cause persists");
+    } else if report.failed > 0 {
         warn!(report = text, redrive.failed = report.failed, "redrive left failures behind");
     } else if nothing {
         info!(report = text, "redrive moved nothing");

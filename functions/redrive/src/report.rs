@@ -2,6 +2,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::Canary;
+
 /// What a run did: its answer, its last log line and its metrics. Every message seen is counted in
 /// exactly one of `redriven`, `archived`, `tooNew`, `filtered` and `failed`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -25,6 +27,9 @@ pub struct Report {
     pub released: u64,
     /// About how many messages are left in the dead-letter queue.
     pub left: Option<u64>,
+    /// The messages that were redriven and watched first, if there were any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub canary: Option<Canary>,
     pub duration_ms: u64,
     pub stopped: Stopped,
 }
@@ -40,6 +45,8 @@ pub enum Stopped {
     Deadline,
     /// `maxMessages` were selected.
     MaxMessages,
+    /// The canaries failed, so the cause persists; the rest waits for the next run.
+    Canary,
     /// The dead-letter queue could not be read any more.
     ReceiveFailed,
 }

@@ -13,6 +13,7 @@ pub(crate) struct Request {
     pub(crate) max_messages: Option<u64>,
     pub(crate) max_per_second: Option<u32>,
     pub(crate) max_redrives: u64,
+    pub(crate) canary_messages: u64,
     /// Only messages with this `errorClass`.
     pub(crate) error_class: Option<String>,
 }
@@ -26,6 +27,7 @@ struct Overrides {
     max_messages: Option<u64>,
     max_per_second: Option<u32>,
     max_redrives: Option<u64>,
+    canary_messages: Option<u64>,
     error_class: Option<String>,
 }
 
@@ -52,6 +54,7 @@ impl Request {
             max_messages: limit("maxMessages", overrides.max_messages)?.or(config.max_messages),
             max_per_second: rate.and(overrides.max_per_second).or(config.max_per_second),
             max_redrives: overrides.max_redrives.unwrap_or(config.max_redrives),
+            canary_messages: overrides.canary_messages.unwrap_or(config.canary_messages),
             error_class: overrides.error_class,
         })
     }
@@ -99,6 +102,7 @@ mod tests {
             max_redrives: 5,
             max_messages: None,
             max_per_second: Some(100),
+            canary_messages: 3,
             group_key_segments: 2,
         };
         Request::read(event, &config, now.parse().expect("time"))
@@ -125,6 +129,7 @@ mod tests {
                 max_messages: None,
                 max_per_second: Some(100),
                 max_redrives: 5,
+                canary_messages: 3,
                 error_class: None,
             }
         );
@@ -147,7 +152,7 @@ mod tests {
     fn a_person_overrides_the_defaults() {
         let request = read(
             r#"{"dryRun": true, "before": "2026-11-01T00:00:00+09:00", "maxMessages": 10,
-                "maxPerSecond": 5, "maxRedrives": 9, "errorClass": "DeferredTooLong"}"#,
+                "maxPerSecond": 5, "maxRedrives": 9, "canaryMessages": 0, "errorClass": "DeferredTooLong"}"#,
         );
         assert_eq!(
             request.expect("accepted"),
@@ -157,6 +162,7 @@ mod tests {
                 max_messages: Some(10),
                 max_per_second: Some(5),
                 max_redrives: 9,
+                canary_messages: 0,
                 error_class: Some("DeferredTooLong".to_owned()),
             }
         );

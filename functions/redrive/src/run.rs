@@ -8,6 +8,7 @@ use std::{
 use futures::{StreamExt, future, stream};
 use jiff::Timestamp;
 use runtime::Pacer;
+use shared::Event;
 use tokio::time::{Instant, timeout_at};
 use tracing::{error, info, warn};
 
@@ -52,6 +53,8 @@ struct State {
     held: Vec<String>,
     /// Messages that receivers may still select under `maxMessages`.
     reserved: u64,
+    /// Events that were redriven as canaries, while there are canaries to redrive.
+    canaries: Option<Vec<Event>>,
     stopped: Option<Stopped>,
     receive_error: Option<Error>,
 }
@@ -96,6 +99,9 @@ impl<'a> Run<'a> {
         // A FIFO queue shows no further message of a group while one is hidden, and what is
         // received together is sent in order by one receiver.
         let receivers = if self.redriver.dead_letter_queue.is_fifo() { 1 } else { RECEIVERS };
+        if self.request.canary_messages > 0 && !self.request.dry_run {
+            self.send_canaries().await;
+        }
         future::join_all((0..receivers).map(|_| self.receive())).await;
         self.release_held().await;
         let left = self.redriver.dead_letter_queue.depth().await;
@@ -112,6 +118,20 @@ impl<'a> Run<'a> {
             Err(error) => warn!(error = %error, "redrive cannot tell what is left"),
         }
         Ok(report)
+    }
+
+    /// Redrives a few messages, and stops the run if their executions fail too.
+    async fn send_canaries(&self) {
+        self.state().canaries = Some(Vec::new());
+        self.receive().await;
+        let Some(events) = self.state().canaries.take().filter(|events| !events.is_empty()) else {
+            return;
+        };
+        let canary = self.redriver.executions.watch(&events, self.now, self.stop_by).await;
+        if canary.died() {
+            self.stop(Stopped::Canary);
+        }
+        self.state().report.canary = Some(canary);
     }
 
     /// One receiver, until there is a reason to stop.
@@ -148,10 +168,7 @@ impl<'a> Run<'a> {
             state.stopped = Some(Stopped::Deadline);
             return None;
         }
-        let Some(max) = self.request.max_messages else {
-            state.reserved += u64::from(MAX_MESSAGES);
-            return Some(MAX_MESSAGES);
-        };
+        let max = self.request.max_messages.unwrap_or(u64::MAX);
         let room = max.saturating_sub(state.report.selected + state.reserved);
         if room == 0 {
             // What others have reserved they may not need; the last of them goes on.
@@ -160,6 +177,12 @@ impl<'a> Run<'a> {
             }
             return None;
         }
+        let canaries = state.canaries.as_ref().map(|events| events.len() as u64);
+        let room = match canaries.map(|sent| self.request.canary_messages.saturating_sub(sent)) {
+            Some(0) => return None,
+            Some(canaries) => room.min(canaries),
+            None => room,
+        };
         let most = u8::try_from(room).unwrap_or(MAX_MESSAGES).min(MAX_MESSAGES);
         state.reserved += u64::from(most);
         Some(most)
@@ -253,6 +276,9 @@ impl<'a> Run<'a> {
         let mut state = self.state();
         for (((letter, plan), _), deleted) in safe.iter().zip(deleted) {
             state.fates.insert(letter.message_id.clone(), Fate::Settled);
+            if let (Some(canaries), None) = (&mut state.canaries, &plan.archive) {
+                canaries.extend(plan.events.iter().cloned());
+            }
             if deleted {
                 state.count(plan);
             } else {

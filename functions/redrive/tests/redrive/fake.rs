@@ -11,6 +11,7 @@ use aws_sdk_s3::{
         put_object::{PutObjectError, PutObjectOutput},
     },
 };
+use aws_sdk_sfn::types::ExecutionStatus;
 use aws_sdk_sqs::{
     Client,
     operation::{
@@ -27,7 +28,7 @@ use aws_sdk_sqs::{
 };
 use aws_smithy_mocks::{MockResponse, RuleMode, mock, mock_client};
 use jiff::{Timestamp, tz::TimeZone};
-use redrive::{Archive, Config, DeadLetterQueue, Redriver};
+use redrive::{Archive, Config, DeadLetterQueue, Executions, Redriver};
 use runtime::{Metrics, Queue};
 use serde_json::Value;
 use tokio::time::Instant;
@@ -81,6 +82,7 @@ impl Letter {
 pub(crate) struct Fake {
     state: Arc<Mutex<State>>,
     pub(crate) max_per_second: Option<u32>,
+    pub(crate) canary_messages: u64,
 }
 
 #[derive(Default)]
@@ -92,6 +94,10 @@ pub(crate) struct State {
     /// One in so many entries of these calls fails.
     pub(crate) fails_every: HashMap<&'static str, u32>,
     entries: u32,
+    looks: HashMap<String, u32>,
+    /// How and when the executions of canaries end and start.
+    ends: Option<ExecutionStatus>,
+    started: Timestamp,
     /// Calls that fail as a whole, always.
     pub(crate) broken: Vec<&'static str>,
 }
@@ -116,6 +122,14 @@ impl Fake {
             fake.state().letters.push(Letter { id, ..letter });
         }
         fake
+    }
+
+    /// With so many canaries, the executions of which start then and end so.
+    pub(crate) fn canaries(self, count: u64, started: Timestamp, ends: ExecutionStatus) -> Self {
+        let mut state = self.state();
+        (state.started, state.ends) = (started, Some(ends));
+        drop(state);
+        Self { canary_messages: count, ..self }
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -158,11 +172,16 @@ impl Fake {
                 max_redrives: 5,
                 max_messages: None,
                 max_per_second: self.max_per_second,
+                canary_messages: self.canary_messages,
                 group_key_segments: 2,
             },
             dead_letter_queue: DeadLetterQueue::new(self.sqs(), "http://x/dead"),
             work_queue: Queue::new(self.sqs(), "http://x/work"),
             archive: Archive::new(self.s3(), "archive"),
+            executions: Executions::new(
+                self.step_functions(),
+                "arn:aws:states:eu-west-1:1:stateMachine:m",
+            ),
         }
     }
 
@@ -269,6 +288,44 @@ impl Fake {
             &[&receive, &delete, &release, &send, &attributes],
             |config| config.retry_config(aws_sdk_sqs::config::retry::RetryConfig::disabled())
         )
+    }
+
+    /// An execution for each message on the work queue: it starts with the second look, and ends
+    /// with the third as a test says.
+    fn step_functions(&self) -> aws_sdk_sfn::Client {
+        use aws_sdk_sfn::{operation::describe_execution as call, primitives::DateTime};
+        let fake = self.clone();
+        let rule = mock!(aws_sdk_sfn::Client::describe_execution).then_compute_response(
+            move |request: &call::DescribeExecutionInput| {
+                let mut state = fake.state();
+                let arn = request.execution_arn().expect("an ARN").to_owned();
+                let name = arn.strip_prefix("arn:aws:states:eu-west-1:1:execution:m:");
+                let name = name.expect("an execution of the machine");
+                let looks = state.looks.entry(arn.clone()).or_default();
+                *looks += 1;
+                let looks = *looks;
+                let sent = |entry: &SendMessageBatchRequestEntry| {
+                    entry.message_body().contains(&name[..40])
+                };
+                if looks == 1 || !state.work.iter().any(sent) {
+                    let missing =
+                        aws_sdk_sfn::error::ErrorMetadata::builder().code("ExecutionDoesNotExist");
+                    let error = call::DescribeExecutionError::generic(missing.build());
+                    return MockResponse::Error(error);
+                }
+                let running = ExecutionStatus::Running;
+                let status = if looks == 2 { running } else { state.ends.clone().expect("an end") };
+                let output = call::DescribeExecutionOutput::builder()
+                    .execution_arn(arn)
+                    .state_machine_arn("arn:aws:states:eu-west-1:1:stateMachine:m")
+                    .start_date(DateTime::from_millis(state.started.as_millisecond()))
+                    .status(status)
+                    .error("DynamoDB.ResourceNotFoundException");
+                MockResponse::Output(output.build().expect("complete"))
+            },
+        );
+        mock_client!(aws_sdk_sfn, RuleMode::MatchAny, &[&rule], |config| config
+            .retry_config(aws_sdk_sfn::config::retry::RetryConfig::disabled()))
     }
 
     fn s3(&self) -> aws_sdk_s3::Client {
