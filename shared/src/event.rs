@@ -140,6 +140,12 @@ impl Event {
         Self { attempt: self.attempt.saturating_add(1), ..self }
     }
 
+    /// The event with its failures so far forgiven, as a person puts it back from the archive.
+    #[must_use]
+    pub fn forgiven(self) -> Self {
+        Self { restored: self.attempt, ..self }
+    }
+
     /// The message body. SQS takes no U+FFFE and no U+FFFF, which a key may hold, so they are
     /// escaped like the control characters that JSON itself excludes.
     pub fn to_json(&self) -> Result<String, serde_json::Error> {

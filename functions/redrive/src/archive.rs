@@ -9,7 +9,8 @@ use aws_sdk_s3::{
 };
 use jiff::{Timestamp, tz::TimeZone};
 use runtime::Attribute;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde_json::Value;
 use shared::Event;
 
 use crate::{DeadLetter, plan::Reason};
@@ -50,10 +51,17 @@ struct AttributeDocument<'a> {
     binary: Option<&'a [u8]>,
 }
 
+/// A document as it is in the archive, and the entity tag of just this state of it.
+#[derive(Debug)]
+pub(crate) struct Stored {
+    pub(crate) document: Value,
+    pub(crate) e_tag: String,
+}
+
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ArchiveError {
-    #[error("cannot write the document: {0}")]
-    Serialize(#[from] serde_json::Error),
+pub enum ArchiveError {
+    #[error("cannot read or write a document: {0}")]
+    Json(#[from] serde_json::Error),
     #[error("the archive refused {key}: {error}")]
     Refused { key: String, error: String },
 }
@@ -125,18 +133,49 @@ impl Archive {
         }
     }
 
-    /// Whether the document at `key` is about this message.
-    async fn is_of(&self, key: &str, message_id: &str) -> Result<bool, ArchiveError> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Archived {
-            message_id: String,
+    /// All keys under a prefix.
+    pub(crate) async fn keys(&self, prefix: &str) -> Result<Vec<String>, ArchiveError> {
+        let list = self.client.list_objects_v2().bucket(&self.bucket).prefix(prefix);
+        let mut pages = list.into_paginator().send();
+        let mut keys = Vec::new();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| refused(prefix, DisplayErrorContext(&error)))?;
+            keys.extend(page.contents.unwrap_or_default().into_iter().filter_map(|o| o.key));
         }
+        Ok(keys)
+    }
+
+    pub(crate) async fn get(&self, key: &str) -> Result<Stored, ArchiveError> {
         let answer = self.client.get_object().bucket(&self.bucket).key(key).send().await;
         let answer = answer.map_err(|error| refused(key, DisplayErrorContext(&error)))?;
+        let e_tag = answer.e_tag.unwrap_or_default();
         let bytes = answer.body.collect().await.map_err(|error| refused(key, error))?;
-        let archived: Archived = serde_json::from_slice(&bytes.into_bytes())?;
-        Ok(archived.message_id == message_id)
+        Ok(Stored { document: serde_json::from_slice(&bytes.into_bytes())?, e_tag })
+    }
+
+    /// Writes a document over the one that was read.
+    pub(crate) async fn replace(
+        &self,
+        key: &str,
+        document: &Value,
+        e_tag: &str,
+    ) -> Result<(), ArchiveError> {
+        self.client
+            .put_object()
+            .bucket(&self.bucket)
+            .key(key)
+            .if_match(e_tag)
+            .content_type("application/json")
+            .body(ByteStream::from(serde_json::to_vec(document)?))
+            .send()
+            .await
+            .map_err(|error| refused(key, DisplayErrorContext(&error)))?;
+        Ok(())
+    }
+
+    /// Whether the document at `key` is about this message.
+    async fn is_of(&self, key: &str, message_id: &str) -> Result<bool, ArchiveError> {
+        Ok(self.get(key).await?.document["messageId"] == message_id)
     }
 }
 

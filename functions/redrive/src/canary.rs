@@ -74,7 +74,9 @@ impl Executions {
             let ends = future::join_all(looks).await;
             if !ends.contains(&End::Undecided) || Instant::now() + LOOK_EVERY > until {
                 let mut canary = Canary::default();
-                ends.iter().for_each(|end| canary.count(end));
+                for end in &ends {
+                    canary.count(end);
+                }
                 return canary;
             }
             sleep(LOOK_EVERY).await;

@@ -4,9 +4,11 @@ use std::collections::HashMap;
 
 use aws_sdk_sqs::{
     Client,
+    error::{DisplayErrorContext, ProvideErrorMetadata},
     types::{
         ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry,
-        Message as SqsMessage, MessageSystemAttributeName, QueueAttributeName,
+        ListMessageMoveTasksResultEntry, Message as SqsMessage, MessageSystemAttributeName,
+        QueueAttributeName,
     },
 };
 use jiff::Timestamp;
@@ -20,6 +22,9 @@ pub(crate) const MAX_MESSAGES: u8 = 10;
 
 /// Long polling asks all servers of a queue, so that an empty answer means an empty queue.
 const WAIT_SECONDS: i32 = 1;
+
+/// The highest rate of a move task.
+const MAX_MOVES_PER_SECOND: u32 = 500;
 
 /// How often rejected entries of a batch are sent.
 const ATTEMPTS: usize = 3;
@@ -109,6 +114,67 @@ impl DeadLetterQueue {
         .await
     }
 
+    /// The queue's own ARN.
+    pub(crate) async fn arn(&self) -> Result<String, Error> {
+        let answer = self
+            .client
+            .get_queue_attributes()
+            .queue_url(&self.url)
+            .attribute_names(QueueAttributeName::QueueArn)
+            .send()
+            .await
+            .map_err(|error| Error::Attributes(Box::new(error)))?;
+        let arn = answer.attributes.unwrap_or_default().remove(&QueueAttributeName::QueueArn);
+        arn.ok_or_else(|| Error::Move("the dead-letter queue did not tell its ARN".to_owned()))
+    }
+
+    /// Has SQS move all messages; the handle of the task.
+    pub(crate) async fn start_move(
+        &self,
+        source: &str,
+        destination: &str,
+        max_per_second: Option<u32>,
+    ) -> Result<String, Error> {
+        let rate = max_per_second.map(|rate| i32::try_from(rate.min(MAX_MOVES_PER_SECOND)));
+        let answer = self
+            .client
+            .start_message_move_task()
+            .source_arn(source)
+            .destination_arn(destination)
+            .set_max_number_of_messages_per_second(rate.and_then(Result::ok))
+            .send()
+            .await
+            .map_err(|error| {
+                let message = error.message().unwrap_or_default().to_owned();
+                Error::Move(match error.code() {
+                    Some(
+                        "AWS.SimpleQueueService.UnsupportedOperation" | "UnsupportedOperation",
+                    ) => {
+                        format!(
+                            "SQS moves no messages from {source}: either a move task is active \
+                             already, of which a queue has one at a time, or no queue has this one \
+                             as its dead-letter queue ({message})"
+                        )
+                    }
+                    _ => format!("cannot start a move task: {}", DisplayErrorContext(&error)),
+                })
+            })?;
+        Ok(answer.task_handle.unwrap_or_default())
+    }
+
+    /// The newest move task.
+    pub(crate) async fn move_task(
+        &self,
+        source: &str,
+    ) -> Result<Option<ListMessageMoveTasksResultEntry>, Error> {
+        let call = self.client.list_message_move_tasks().source_arn(source).max_results(1);
+        let answer = call.send().await.map_err(|error| {
+            let error = DisplayErrorContext(&error);
+            Error::Move(format!("cannot tell how the move task is doing: {error}"))
+        })?;
+        Ok(answer.results.unwrap_or_default().into_iter().next())
+    }
+
     /// About how many messages the queue holds, hidden ones included.
     pub(crate) async fn depth(&self) -> Result<u64, Error> {
         let names = [
@@ -161,7 +227,7 @@ async fn confirmed_entries<Entry, BuildError, CallError: std::error::Error + 'st
                 }
                 // The SDK has tried several times.
                 Err(error) => {
-                    let error = aws_sdk_sqs::error::DisplayErrorContext(error);
+                    let error = DisplayErrorContext(error);
                     warn!(error = %error, "batch call on the dead-letter queue failed");
                     break;
                 }

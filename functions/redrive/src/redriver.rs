@@ -2,12 +2,16 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use runtime::{Deadline, Metrics, Queue};
+use serde::Serialize;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::{
-    Archive, Config, DeadLetterQueue, Error, Executions, Report, Stopped, metrics,
-    request::Request, run::Run,
+    Archive, Config, DeadLetterQueue, Error, Executions, Moved, Report, Restored, Stopped, managed,
+    metrics,
+    request::{Request, Selection},
+    restore,
+    run::Run,
 };
 
 /// Kept for releasing what was left alone and for the report.
@@ -25,6 +29,15 @@ pub struct Redriver {
     pub executions: Executions,
 }
 
+/// What the function answers, by mode.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Answer {
+    Report(Report),
+    Moved(Moved),
+    Restored(Restored),
+}
+
 impl Redriver {
     /// Does one run. `event` is the rule's event or a person's request; a request that cannot be
     /// read is an error before anything is touched.
@@ -33,16 +46,37 @@ impl Redriver {
         event: &str,
         deadline: Deadline,
         now: Timestamp,
+    ) -> Result<Answer, Error> {
+        let stop_by = deadline.before(END_RESERVE);
+        let end_by = deadline.before(ANSWER_RESERVE);
+        match Request::read(event, &self.config, now)? {
+            Request::Selective(selection) => {
+                self.redrive(&selection, now, stop_by, end_by).await.map(Answer::Report)
+            }
+            Request::Managed { max_per_second } => {
+                let work_queue = self.work_queue.url();
+                managed::run(&self.dead_letter_queue, work_queue, max_per_second, stop_by)
+                    .await
+                    .map(Answer::Moved)
+            }
+            Request::Restore(which) => {
+                let segments = self.config.group_key_segments;
+                restore::run(&self.archive, &self.work_queue, &which, segments, now, stop_by)
+                    .await
+                    .map(Answer::Restored)
+            }
+        }
+    }
+
+    async fn redrive(
+        &self,
+        selection: &Selection,
+        now: Timestamp,
+        stop_by: Instant,
+        end_by: Instant,
     ) -> Result<Report, Error> {
         let begin = Instant::now();
-        let request = Request::read(event, &self.config, now)?;
-        let run = Run::new(
-            self,
-            &request,
-            now,
-            deadline.before(END_RESERVE),
-            deadline.before(ANSWER_RESERVE),
-        );
+        let run = Run::new(self, selection, now, stop_by, end_by);
         let mut report = run.finish().await?;
         report.duration_ms = begin.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
         metrics::publish(&self.metrics, now, &report);

@@ -1,11 +1,19 @@
 use jiff::{Timestamp, Zoned};
 use serde::Deserialize;
 
-use crate::{Config, Error};
+use crate::{Config, Error, restore::Which};
 
-/// What one run is to do: the invocation event over the defaults of the environment.
+/// What an invocation is to do: its event over the defaults of the environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Request {
+pub(crate) enum Request {
+    Selective(Selection),
+    Managed { max_per_second: Option<u32> },
+    Restore(Which),
+}
+
+/// What a selective run is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Selection {
     /// Only say what would be done.
     pub(crate) dry_run: bool,
     /// Messages enqueued before this are selected.
@@ -22,6 +30,10 @@ pub(crate) struct Request {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Overrides {
+    #[serde(default)]
+    mode: Mode,
+    keys: Option<Vec<String>>,
+    prefix: Option<String>,
     dry_run: Option<bool>,
     before: Option<String>,
     max_messages: Option<u64>,
@@ -29,6 +41,15 @@ struct Overrides {
     max_redrives: Option<u64>,
     canary_messages: Option<u64>,
     error_class: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum Mode {
+    #[default]
+    Selective,
+    Managed,
+    Restore,
 }
 
 /// The fields by which the event of an EventBridge rule or schedule is known.
@@ -42,21 +63,60 @@ struct Scheduled {
 impl Request {
     pub(crate) fn read(event: &str, config: &Config, now: Timestamp) -> Result<Self, Error> {
         let overrides = overrides(event)?;
+        overrides.check_mode()?;
         let limit = |name: &str, value: Option<u64>| match value {
             Some(0) => Err(Error::Request(format!("`{name}`: expected a number from 1, found 0"))),
             value => Ok(value),
         };
         let before = overrides.before.as_deref().unwrap_or("start-of-day");
         let rate = limit("maxPerSecond", overrides.max_per_second.map(u64::from))?;
-        Ok(Self {
+        let max_per_second = rate.and(overrides.max_per_second).or(config.max_per_second);
+        match (overrides.mode, overrides.keys, overrides.prefix) {
+            (Mode::Selective, ..) => {}
+            (Mode::Managed, ..) => return Ok(Self::Managed { max_per_second }),
+            (Mode::Restore, Some(keys), None) => return Ok(Self::Restore(Which::Keys(keys))),
+            (Mode::Restore, None, Some(prefix)) => return Ok(Self::Restore(Which::Prefix(prefix))),
+            (Mode::Restore, ..) => {
+                let problem = "mode `restore`: expected either `keys` or `prefix`";
+                return Err(Error::Request(problem.to_owned()));
+            }
+        }
+        Ok(Self::Selective(Selection {
             dry_run: overrides.dry_run.unwrap_or(false),
             before: read_before(before, config, now)?,
             max_messages: limit("maxMessages", overrides.max_messages)?.or(config.max_messages),
-            max_per_second: rate.and(overrides.max_per_second).or(config.max_per_second),
+            max_per_second,
             max_redrives: overrides.max_redrives.unwrap_or(config.max_redrives),
             canary_messages: overrides.canary_messages.unwrap_or(config.canary_messages),
             error_class: overrides.error_class,
-        })
+        }))
+    }
+}
+
+impl Overrides {
+    /// A field that its mode would ignore was meant to do something.
+    fn check_mode(&self) -> Result<(), Error> {
+        let selective = [
+            ("dryRun", self.dry_run.is_some()),
+            ("before", self.before.is_some()),
+            ("maxMessages", self.max_messages.is_some()),
+            ("maxRedrives", self.max_redrives.is_some()),
+            ("canaryMessages", self.canary_messages.is_some()),
+            ("errorClass", self.error_class.is_some()),
+        ];
+        let rate = [("maxPerSecond", self.max_per_second.is_some())];
+        let restore = [("keys", self.keys.is_some()), ("prefix", self.prefix.is_some())];
+        let (mode, ignored) = match self.mode {
+            Mode::Selective => ("selective", restore.to_vec()),
+            Mode::Managed => ("managed", [&selective[..], &restore].concat()),
+            Mode::Restore => ("restore", [&selective[..], &rate].concat()),
+        };
+        match ignored.iter().find(|(_, given)| *given) {
+            Some((field, _)) => {
+                Err(Error::Request(format!("`{field}`: has no effect in mode `{mode}`")))
+            }
+            None => Ok(()),
+        }
     }
 }
 
@@ -96,7 +156,14 @@ mod tests {
 
     use super::*;
 
-    fn read_in(zone: &str, event: &str, now: &str) -> Result<Request, Error> {
+    fn read_in(zone: &str, event: &str, now: &str) -> Result<Selection, Error> {
+        match read_mode_in(zone, event, now)? {
+            Request::Selective(selection) => Ok(selection),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn read_mode_in(zone: &str, event: &str, now: &str) -> Result<Request, Error> {
         let config = Config {
             time_zone: TimeZone::get(zone).expect("zone"),
             max_redrives: 5,
@@ -108,7 +175,7 @@ mod tests {
         Request::read(event, &config, now.parse().expect("time"))
     }
 
-    fn read(event: &str) -> Result<Request, Error> {
+    fn read(event: &str) -> Result<Selection, Error> {
         read_in("Asia/Seoul", event, "2026-11-20T21:00:00Z")
     }
 
@@ -122,7 +189,7 @@ mod tests {
         let request = read(event).expect("accepted");
         assert_eq!(
             request,
-            Request {
+            Selection {
                 dry_run: false,
                 // 21:00 UTC is 06:00 in Seoul, so that day began at 15:00 UTC.
                 before: "2026-11-20T15:00:00Z".parse().expect("time"),
@@ -156,7 +223,7 @@ mod tests {
         );
         assert_eq!(
             request.expect("accepted"),
-            Request {
+            Selection {
                 dry_run: true,
                 before: "2026-10-31T15:00:00Z".parse().expect("time"),
                 max_messages: Some(10),
@@ -177,5 +244,31 @@ mod tests {
         assert!(error(r#"{"maxMessages": 0}"#).contains("`maxMessages`: expected a number from 1"));
         assert!(error(r#"{"before": "yesterday"}"#).contains("found `yesterday`"));
         assert!(error("[]").contains("cannot read the invocation event"));
+    }
+
+    #[test]
+    fn a_mode_has_its_own_fields() {
+        let read = |event| read_mode_in("UTC", event, "2026-11-20T21:00:00Z");
+        assert_eq!(
+            read(r#"{"mode": "managed", "maxPerSecond": 50}"#).expect("accepted"),
+            Request::Managed { max_per_second: Some(50) }
+        );
+        assert_eq!(
+            read(r#"{"mode": "restore", "prefix": "dead-letters/"}"#).expect("accepted"),
+            Request::Restore(Which::Prefix("dead-letters/".to_owned()))
+        );
+        let error = |event| read(event).expect_err("refused").to_string();
+        for (event, problem) in [
+            (r#"{"mode": "managed", "dryRun": true}"#, "`dryRun`: has no effect in mode `managed`"),
+            (
+                r#"{"mode": "restore", "before": "now"}"#,
+                "`before`: has no effect in mode `restore`",
+            ),
+            (r#"{"keys": ["k"]}"#, "`keys`: has no effect in mode `selective`"),
+            (r#"{"mode": "restore"}"#, "expected either `keys` or `prefix`"),
+            (r#"{"mode": "fast"}"#, "`mode`: unknown variant `fast`, expected one of"),
+        ] {
+            assert!(error(event).contains(problem), "{event}: {}", error(event));
+        }
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     DeadLetter, Error, Redriver, Report, Stopped,
     dead_letters::MAX_MESSAGES,
     plan::{Plan, plan},
-    request::Request,
+    request::Selection,
 };
 
 /// Receivers at once. One waits for its calls most of the time, some 30 ms for ten messages.
@@ -33,7 +33,7 @@ const MAX_HIDDEN_SECONDS: u64 = 43_200;
 
 pub(crate) struct Run<'a> {
     redriver: &'a Redriver,
-    request: &'a Request,
+    request: &'a Selection,
     now: Timestamp,
     /// Nothing is begun after this.
     stop_by: Instant,
@@ -70,7 +70,7 @@ enum Fate {
 impl<'a> Run<'a> {
     pub(crate) fn new(
         redriver: &'a Redriver,
-        request: &'a Request,
+        request: &'a Selection,
         now: Timestamp,
         stop_by: Instant,
         end_by: Instant,

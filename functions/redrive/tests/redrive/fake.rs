@@ -8,6 +8,7 @@ use aws_sdk_s3::{
     error::ErrorMetadata,
     operation::{
         get_object::{GetObjectError, GetObjectOutput},
+        list_objects_v2::ListObjectsV2Output,
         put_object::{PutObjectError, PutObjectOutput},
     },
 };
@@ -17,13 +18,17 @@ use aws_sdk_sqs::{
     operation::{
         change_message_visibility_batch::ChangeMessageVisibilityBatchOutput,
         delete_message_batch::DeleteMessageBatchOutput,
-        get_queue_attributes::GetQueueAttributesOutput, receive_message::ReceiveMessageOutput,
+        get_queue_attributes::GetQueueAttributesOutput,
+        list_message_move_tasks::ListMessageMoveTasksOutput,
+        receive_message::ReceiveMessageOutput,
         send_message_batch::SendMessageBatchOutput,
+        start_message_move_task::{StartMessageMoveTaskError, StartMessageMoveTaskOutput},
     },
     types::{
         BatchResultErrorEntry, ChangeMessageVisibilityBatchResultEntry,
-        DeleteMessageBatchResultEntry, Message, MessageAttributeValue, MessageSystemAttributeName,
-        QueueAttributeName, SendMessageBatchRequestEntry, SendMessageBatchResultEntry,
+        DeleteMessageBatchResultEntry, ListMessageMoveTasksResultEntry, Message,
+        MessageAttributeValue, MessageSystemAttributeName, QueueAttributeName,
+        SendMessageBatchRequestEntry, SendMessageBatchResultEntry,
     },
 };
 use aws_smithy_mocks::{MockResponse, RuleMode, mock, mock_client};
@@ -94,6 +99,7 @@ pub(crate) struct State {
     /// One in so many entries of these calls fails.
     pub(crate) fails_every: HashMap<&'static str, u32>,
     entries: u32,
+    pub(crate) looks_until_moved: u32,
     looks: HashMap<String, u32>,
     /// How and when the executions of canaries end and start.
     ends: Option<ExecutionStatus>,
@@ -279,13 +285,38 @@ impl Fake {
             state.called("attributes");
             let count = state.letters.len().to_string();
             GetQueueAttributesOutput::builder()
+                .attributes(QueueAttributeName::QueueArn, "arn:aws:sqs:eu-west-1:1:dead")
                 .attributes(QueueAttributeName::ApproximateNumberOfMessages, count)
                 .build()
+        });
+        let fake = self.clone();
+        let start = mock!(Client::start_message_move_task).then_compute_response(move |request| {
+            let mut state = fake.state();
+            if state.called("move") {
+                let error = error("AWS.SimpleQueueService.UnsupportedOperation");
+                return MockResponse::Error(StartMessageMoveTaskError::generic(error));
+            }
+            assert_eq!(request.source_arn(), Some("arn:aws:sqs:eu-west-1:1:dead"));
+            assert_eq!(request.destination_arn(), Some("arn:aws:sqs:eu-west-1:1:work"));
+            assert_eq!(request.max_number_of_messages_per_second(), Some(7));
+            let output = StartMessageMoveTaskOutput::builder().task_handle("handle");
+            MockResponse::Output(output.build())
+        });
+        let fake = self.clone();
+        let tasks = mock!(Client::list_message_move_tasks).then_compute_output(move |_| {
+            let mut state = fake.state();
+            state.called("tasks");
+            let done = state.calls["tasks"] >= state.looks_until_moved;
+            let task = ListMessageMoveTasksResultEntry::builder()
+                .status(if done { "COMPLETED" } else { "RUNNING" })
+                .approximate_number_of_messages_moved(state.calls["tasks"].into())
+                .approximate_number_of_messages_to_move(9);
+            ListMessageMoveTasksOutput::builder().results(task.build()).build()
         });
         mock_client!(
             aws_sdk_sqs,
             RuleMode::MatchAny,
-            &[&receive, &delete, &release, &send, &attributes],
+            &[&receive, &delete, &release, &send, &attributes, &start, &tasks],
             |config| config.retry_config(aws_sdk_sqs::config::retry::RetryConfig::disabled())
         )
     }
@@ -337,8 +368,11 @@ impl Fake {
             if state.called("put") || state.fails("put") {
                 return MockResponse::Error(PutObjectError::generic(error("SlowDown")));
             }
-            assert_eq!(request.if_none_match(), Some("*"));
-            if state.archive.contains_key(&key) {
+            if request.if_match().is_some_and(|tag| tag != "tag") {
+                return MockResponse::Error(PutObjectError::generic(error("PreconditionFailed")));
+            }
+            assert!(request.if_match().is_some() || request.if_none_match() == Some("*"));
+            if request.if_match().is_none() && state.archive.contains_key(&key) {
                 return MockResponse::Error(PutObjectError::generic(error("PreconditionFailed")));
             }
             let document = request.body().bytes().expect("in memory");
@@ -352,6 +386,7 @@ impl Fake {
             match state.archive.get(request.key().expect("key")) {
                 Some(document) => MockResponse::Output(
                     GetObjectOutput::builder()
+                        .e_tag("tag")
                         .body(document.to_string().into_bytes().into())
                         .build(),
                 ),
@@ -360,7 +395,15 @@ impl Fake {
                 )),
             }
         });
-        mock_client!(aws_sdk_s3, RuleMode::MatchAny, &[&put, &get], |config| config
+        let fake = self.clone();
+        let list = mock!(aws_sdk_s3::Client::list_objects_v2).then_compute_output(move |request| {
+            let prefix = request.prefix().expect("a prefix");
+            let state = fake.state();
+            let keys = state.archive.keys().filter(|key| key.starts_with(prefix));
+            let objects = keys.map(|key| aws_sdk_s3::types::Object::builder().key(key).build());
+            ListObjectsV2Output::builder().set_contents(Some(objects.collect())).build()
+        });
+        mock_client!(aws_sdk_s3, RuleMode::MatchAny, &[&put, &get, &list], |config| config
             .retry_config(aws_sdk_s3::config::retry::RetryConfig::disabled()))
     }
 }

@@ -40,7 +40,8 @@ async fn a_run_stops_before_its_deadline_and_the_next_goes_on() {
     let fake = many(1_000);
     let deadline = || Deadline::at(Instant::now() + Duration::from_secs(30));
     let request = json!({ "maxPerSecond": 10 }).to_string();
-    let report = fake.redriver().handle(&request, deadline(), now()).await.expect("a report");
+    let answer = fake.redriver().handle(&request, deadline(), now()).await;
+    let report = report(answer.expect("a report"));
     assert_eq!(report.stopped, Stopped::Deadline);
     assert!((190..=230).contains(&report.redriven), "{}", report.redriven);
     assert_eq!(report.left, Some(1_000 - report.redriven));

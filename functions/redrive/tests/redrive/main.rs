@@ -6,13 +6,14 @@ mod canary;
 mod fake;
 mod faults;
 mod limits;
+mod modes;
 mod sorting;
 
 use std::{path::Path, time::Duration};
 
 use fake::{Fake, Letter};
 use jiff::Timestamp;
-use redrive::{Error, Report, Stopped};
+use redrive::{Answer, Error, Report, Stopped};
 use runtime::Deadline;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -27,9 +28,20 @@ fn now() -> Timestamp {
     "2026-11-20T21:00:00Z".parse().expect("time")
 }
 
-async fn redrive(fake: &Fake, request: &Value) -> Result<Report, Error> {
+async fn invoke(fake: &Fake, request: &Value) -> Result<Answer, Error> {
     let deadline = Deadline::at(Instant::now() + Duration::from_mins(15));
     fake.redriver().handle(&request.to_string(), deadline, now()).await
+}
+
+async fn redrive(fake: &Fake, request: &Value) -> Result<Report, Error> {
+    invoke(fake, request).await.map(report)
+}
+
+fn report(answer: Answer) -> Report {
+    match answer {
+        Answer::Report(report) => report,
+        other => panic!("{other:?}"),
+    }
 }
 
 async fn nightly(fake: &Fake) -> Report {
