@@ -1,0 +1,79 @@
+//! `sluice`: the operator's command line. `cargo demo` is short for `cargo sluice demo`.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
+
+mod demo;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use demo::{Demo, DemoError};
+use sluice::{Project, Tools};
+use tokio::signal::unix::{SignalKind, signal};
+
+#[derive(Debug, Parser)]
+#[command(name = "sluice", version, about = "Operates Sluice", long_about = None)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Demo(Demo),
+    /// Install the pinned Python tools (sam, cargo-lambda, cfn-lint, statelint) and print their folder
+    Tools,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let command = Cli::parse().command;
+    let result = tokio::select! {
+        result = run(command) => result,
+        // The other branch is dropped, and with it all that it started.
+        signal = stop_signal() => return signal,
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", with_causes(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: Command) -> Result<(), DemoError> {
+    match command {
+        Command::Demo(demo) => demo.run().await?,
+        Command::Tools => {
+            println!("{}", Tools::install(&Project::find()?).await?.bin().display());
+        }
+    }
+    Ok(())
+}
+
+/// Ends with the exit code that a shell expects after a Ctrl-C or a `kill`.
+async fn stop_signal() -> ExitCode {
+    const INTERRUPTED: u8 = 130;
+    const TERMINATED: u8 = 143;
+    let (Ok(mut interrupt), Ok(mut terminate)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        // Then the signals end this process as they always do, and its children notice.
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => ExitCode::from(INTERRUPTED),
+        _ = terminate.recv() => ExitCode::from(TERMINATED),
+    }
+}
+
+fn with_causes(error: &dyn Error) -> String {
+    let mut message = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        message = format!("{message}: {next}");
+        cause = next.source();
+    }
+    message
+}

@@ -1,0 +1,221 @@
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_cloudformation::config::{Credentials, SharedCredentialsProvider};
+use aws_sdk_lambda::types::ScalingConfig;
+
+use crate::Error;
+use crate::build::Build;
+use crate::emulator::{Emulator, REGION};
+use crate::project::{Project, RunFolder};
+use crate::supervise::Job;
+use crate::tools::Tools;
+
+/// A deployed stack: where it is, and what its template calls its parts.
+#[derive(Debug, Clone)]
+pub struct Stack {
+    pub name: String,
+    pub endpoint: String,
+    pub outputs: Outputs,
+    /// Log of the emulator that it runs in.
+    pub log: PathBuf,
+}
+
+/// The outputs of `template.yaml`.
+#[derive(Debug, Clone)]
+pub struct Outputs {
+    pub upload_bucket_name: String,
+    pub work_queue_url: String,
+    pub dead_letter_queue_url: String,
+    pub device_state_table_name: String,
+    pub state_machine_arn: String,
+    pub forwarder_function_name: String,
+    pub consumer_function_name: String,
+    pub redrive_function_name: String,
+}
+
+/// A client for each service. Belongs to the async runtime that uses it first, because its
+/// connections do.
+#[derive(Debug, Clone)]
+pub struct Clients {
+    pub cloudformation: aws_sdk_cloudformation::Client,
+    pub dynamodb: aws_sdk_dynamodb::Client,
+    pub lambda: aws_sdk_lambda::Client,
+    pub s3: aws_sdk_s3::Client,
+    pub sfn: aws_sdk_sfn::Client,
+    pub sqs: aws_sdk_sqs::Client,
+}
+
+/// Deploys the build with `sam deploy`, as a user would, and reads the outputs. `parameters` are
+/// template parameters beside the architecture, such as `DeferralBaseSeconds=1`.
+pub async fn deploy(
+    project: &Project,
+    tools: &Tools,
+    run: &RunFolder,
+    build: &Build,
+    emulator: &Emulator,
+    name: &str,
+    parameters: &[&str],
+) -> Result<Stack, Error> {
+    let endpoint = emulator.endpoint();
+    Job::new(project, &tools.python, &tools.sam(), run.log("deploy"))
+        .args(["deploy", "--stack-name", name, "--region", REGION, "--resolve-s3"])
+        .args(["--no-confirm-changeset", "--no-fail-on-empty-changeset", "--template-file"])
+        .args([&build.template])
+        .args(["--capabilities", "CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"])
+        .args(["--parameter-overrides", &build.architecture])
+        .args(parameters)
+        .for_the_emulator(&endpoint, REGION)
+        .run("sam deploy")
+        .await?;
+
+    let clients = Clients::new(&endpoint);
+    let described = clients
+        .cloudformation
+        .describe_stacks()
+        .stack_name(name)
+        .send()
+        .await
+        .map_err(|error| Error::aws("DescribeStacks", emulator.log(), &error))?;
+    let described = described
+        .stacks()
+        .first()
+        .ok_or_else(|| Error::NoStack { stack: name.to_owned(), log: emulator.log().to_owned() })?;
+    let outputs = read_outputs(described, name)?;
+    repeat_maximum_concurrency(&clients, described, name, emulator.log()).await?;
+    Ok(Stack { name: name.to_owned(), endpoint, outputs, log: emulator.log().to_owned() })
+}
+
+fn read_outputs(
+    described: &aws_sdk_cloudformation::types::Stack,
+    stack: &str,
+) -> Result<Outputs, Error> {
+    let mut found: HashMap<String, String> = described
+        .outputs()
+        .iter()
+        .filter_map(|output| {
+            Some((output.output_key()?.to_owned(), output.output_value()?.to_owned()))
+        })
+        .collect();
+    let mut take = |output: &'static str| {
+        found.remove(output).ok_or_else(|| Error::MissingOutput { stack: stack.to_owned(), output })
+    };
+    Ok(Outputs {
+        upload_bucket_name: take("UploadBucketName")?,
+        work_queue_url: take("WorkQueueUrl")?,
+        dead_letter_queue_url: take("DeadLetterQueueUrl")?,
+        device_state_table_name: take("DeviceStateTableName")?,
+        state_machine_arn: take("StateMachineArn")?,
+        forwarder_function_name: take("ForwarderFunctionName")?,
+        consumer_function_name: take("ConsumerFunctionName")?,
+        redrive_function_name: take("RedriveFunctionName")?,
+    })
+}
+
+/// Tells each event source mapping its `MaximumConcurrency` again.
+///
+/// `MiniStack` 1.5.33 keeps the text that CloudFormation hands it, compares it with a number, and
+/// polls nothing. AWS makes it the number that the resource type says.
+async fn repeat_maximum_concurrency(
+    clients: &Clients,
+    described: &aws_sdk_cloudformation::types::Stack,
+    stack: &str,
+    log: &Path,
+) -> Result<(), Error> {
+    let parameter = described
+        .parameters()
+        .iter()
+        .find(|parameter| parameter.parameter_key() == Some("MaximumConcurrency"));
+    let Some(maximum) = parameter
+        .and_then(|parameter| parameter.parameter_value())
+        .and_then(|value| value.parse::<i32>().ok())
+    else {
+        return Ok(());
+    };
+    let resources = clients
+        .cloudformation
+        .describe_stack_resources()
+        .stack_name(stack)
+        .send()
+        .await
+        .map_err(|error| Error::aws("DescribeStackResources", log, &error))?;
+    let mappings = resources
+        .stack_resources()
+        .iter()
+        .filter(|resource| resource.resource_type() == Some("AWS::Lambda::EventSourceMapping"))
+        .filter_map(|resource| resource.physical_resource_id());
+    for mapping in mappings {
+        clients
+            .lambda
+            .update_event_source_mapping()
+            .uuid(mapping)
+            .scaling_config(ScalingConfig::builder().maximum_concurrency(maximum).build())
+            .send()
+            .await
+            .map_err(|error| Error::aws("UpdateEventSourceMapping", log, &error))?;
+    }
+    Ok(())
+}
+
+impl Stack {
+    /// Clients for the async runtime of the caller.
+    pub fn clients(&self) -> Clients {
+        Clients::new(&self.endpoint)
+    }
+
+    pub fn region(&self) -> &'static str {
+        REGION
+    }
+
+    /// Wraps a failed call, with the way to the emulator's log.
+    pub fn error(
+        &self,
+        operation: &'static str,
+    ) -> impl Fn(&(dyn std::error::Error + 'static)) -> Error {
+        let log = self.log.clone();
+        move |error| Error::aws(operation, &log, error)
+    }
+}
+
+impl Clients {
+    /// Clients with this endpoint and dummy credentials: nothing of the user's AWS settings is
+    /// read.
+    pub fn new(endpoint: &str) -> Self {
+        let credentials = Credentials::new("test", "test", None, None, "the emulator");
+        let config = SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::from_static(REGION))
+            .credentials_provider(SharedCredentialsProvider::new(credentials))
+            .endpoint_url(endpoint)
+            .http_client(aws_smithy_http_client::Builder::new().build_http())
+            .build();
+        Self {
+            cloudformation: aws_sdk_cloudformation::Client::new(&config),
+            dynamodb: aws_sdk_dynamodb::Client::new(&config),
+            lambda: aws_sdk_lambda::Client::new(&config),
+            // The bucket in the path: there are no host names on a loopback address.
+            s3: aws_sdk_s3::Client::from_conf(
+                aws_sdk_s3::config::Builder::from(&config).force_path_style(true).build(),
+            ),
+            sfn: aws_sdk_sfn::Client::new(&config),
+            sqs: aws_sdk_sqs::Client::new(&config),
+        }
+    }
+}
+
+impl Error {
+    pub(crate) fn aws(
+        operation: &'static str,
+        log: &Path,
+        error: &(dyn std::error::Error + 'static),
+    ) -> Self {
+        let mut message = error.to_string();
+        let mut cause = error.source();
+        while let Some(next) = cause {
+            message = format!("{message}: {next}");
+            cause = next.source();
+        }
+        Self::Aws { operation, message, log: log.to_owned() }
+    }
+}

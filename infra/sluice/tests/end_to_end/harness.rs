@@ -1,0 +1,566 @@
+//! What the tests say: upload, deliver, expect. One stack for all of them, one prefix for each.
+
+use std::collections::{HashMap, HashSet};
+use std::future::Future;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_lambda::primitives::Blob;
+use aws_sdk_s3::types::{BucketVersioningStatus, VersioningConfiguration};
+use aws_sdk_sfn::types::ExecutionStatus;
+use serde_json::{Value, json};
+use sluice::{Clients, Emulator, EmulatorOptions, Project, RunFolder, Stack, Tools};
+use tokio::sync::{Mutex, MutexGuard, OnceCell};
+use tokio::time::sleep;
+
+use crate::proxy::Proxy;
+
+/// The most that a test waits for anything: far more than it ever takes, so that only a thing that
+/// never happens meets it.
+pub(crate) const CEILING: Duration = Duration::from_mins(5);
+
+const POLL: Duration = Duration::from_millis(200);
+
+/// The stack that all tests share. It ends with this process: the emulator sees its standard input
+/// close.
+#[derive(Debug)]
+struct Shared {
+    stack: Stack,
+    proxy: Proxy,
+    project: Project,
+    emulator: Emulator,
+    _run: RunFolder,
+}
+
+/// A bucket without notifications, so that a test delivers the events itself.
+const QUIET_BUCKET: &str = "end-to-end-quiet";
+
+async fn shared() -> &'static Shared {
+    static SHARED: OnceCell<Result<Shared, String>> = OnceCell::const_new();
+    match SHARED.get_or_init(async || start().await.map_err(|error| error.to_string())).await {
+        Ok(shared) => shared,
+        Err(error) => panic!("the stack did not start: {error}"),
+    }
+}
+
+async fn start() -> Result<Shared, sluice::Error> {
+    let project = Project::find()?;
+    let run = RunFolder::take(&project, "tests")?;
+    let tools = Tools::install(&project).await?;
+    let build = sluice::build(&project, &tools).await?;
+    let proxy = Proxy::start();
+    let options = EmulatorOptions { port: None, functions_endpoint: Some(proxy.endpoint()) };
+    let emulator = Emulator::start(&project, &tools, &run, &options).await?;
+    proxy.forward_to(&emulator.endpoint());
+    let time_zone = format!("TimeZone={}", zone_where_it_is_midday());
+    // Short times, so that what has to come back after one comes back soon.
+    let parameters = [
+        time_zone.as_str(),
+        "ConsumerTimeoutSeconds=10",
+        "RedriveTimeoutSeconds=60",
+        "DeferralBaseSeconds=1",
+    ];
+    let stack =
+        sluice::deploy(&project, &tools, &run, &build, &emulator, "sluice-test", &parameters)
+            .await?;
+
+    let s3 = stack.clients().s3;
+    s3.create_bucket().bucket(QUIET_BUCKET).send().await.unwrap();
+    let versioned =
+        VersioningConfiguration::builder().status(BucketVersioningStatus::Enabled).build();
+    s3.put_bucket_versioning()
+        .bucket(QUIET_BUCKET)
+        .versioning_configuration(versioned)
+        .send()
+        .await
+        .unwrap();
+    Ok(Shared { stack, proxy, project, emulator, _run: run })
+}
+
+/// A time zone whose midnight is hours away, so that no test meets the start of a day.
+fn zone_where_it_is_midday() -> String {
+    let now = std::time::SystemTime::now();
+    let seconds = now.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let hour = i64::try_from(seconds / 3600 % 24).unwrap();
+    // POSIX counts these zones westward: Etc/GMT+3 is three hours behind UTC.
+    format!("Etc/GMT{:+}", hour - 12)
+}
+
+/// One test's view of the stack.
+#[derive(Debug)]
+pub(crate) struct Sluice {
+    /// In the key, the device and thereby in each message of this test and no other.
+    pub(crate) prefix: &'static str,
+    clients: Clients,
+    shared: &'static Shared,
+}
+
+/// One version of an object, and what names its event.
+#[derive(Debug, Clone)]
+pub(crate) struct Write {
+    pub(crate) key: String,
+    pub(crate) event_id: String,
+    notification: Value,
+}
+
+/// How an execution ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Ended {
+    pub(crate) status: ExecutionStatus,
+    pub(crate) outcome: String,
+}
+
+#[derive(Debug)]
+pub(crate) struct DeadLetter {
+    pub(crate) body: String,
+    pub(crate) error_class: Option<String>,
+    pub(crate) error_message: Option<String>,
+}
+
+impl Sluice {
+    pub(crate) async fn for_test(prefix: &'static str) -> Self {
+        static TAKEN: std::sync::Mutex<Vec<&str>> = std::sync::Mutex::new(Vec::new());
+        let shared = shared().await;
+        {
+            let mut taken = TAKEN.lock().unwrap();
+            let clash =
+                taken.iter().find(|other| other.contains(prefix) || prefix.contains(**other));
+            assert!(clash.is_none(), "{prefix} and {clash:?} cannot be told apart");
+            taken.push(prefix);
+        }
+        // Connections belong to the runtime of the test.
+        Self { prefix, clients: shared.stack.clients(), shared }
+    }
+
+    pub(crate) fn proxy(&self) -> &Proxy {
+        &self.shared.proxy
+    }
+
+    /// AWS calls of the functions about this test so far, those with a fault included.
+    pub(crate) fn calls(&self, operation: &str) -> usize {
+        self.calls_with(operation, "")
+    }
+
+    /// Of these calls, those with `text` in them.
+    pub(crate) fn calls_with(&self, operation: &str, text: &str) -> usize {
+        self.shared.proxy.calls(operation, &[self.prefix, text]).len()
+    }
+
+    /// Names under which executions of this test were started, or tried to.
+    pub(crate) fn names_tried(&self) -> HashSet<String> {
+        let calls = self.shared.proxy.calls("StartExecution", &[self.prefix]);
+        calls
+            .iter()
+            .map(|call| {
+                let (_path, body) = call.split_once(' ').unwrap();
+                let request: Value = serde_json::from_str(body).unwrap();
+                request["name"].as_str().unwrap().to_owned()
+            })
+            .collect()
+    }
+
+    /// A device of this test.
+    pub(crate) fn device(&self, name: &str) -> String {
+        format!("{}-{name}", self.prefix)
+    }
+
+    /// Uploads to the bucket that the template made: the event takes its real way.
+    pub(crate) async fn upload(&self, key: &str, body: &str) -> Write {
+        let bucket = &self.shared.stack.outputs.upload_bucket_name;
+        self.put(bucket, key, body, "0").await
+    }
+
+    /// Uploads the state of a device under its usual key.
+    pub(crate) async fn upload_state(&self, device: &str, state: &Value) -> Write {
+        self.upload(&key_of(device), &device_state(device, state)).await
+    }
+
+    /// Stores an object of which no event goes out by itself; see [`Self::deliver`].
+    pub(crate) async fn store(&self, device: &str, state: &Value, sequencer: &str) -> Write {
+        self.store_file(&key_of(device), &device_state(device, state), sequencer).await
+    }
+
+    pub(crate) async fn store_file(&self, key: &str, body: &str, sequencer: &str) -> Write {
+        self.put(QUIET_BUCKET, key, body, sequencer).await
+    }
+
+    async fn put(&self, bucket: &str, key: &str, body: &str, sequencer: &str) -> Write {
+        let body = body.as_bytes().to_vec();
+        let size = body.len();
+        let answer = self
+            .clients
+            .s3
+            .put_object()
+            .bucket(bucket)
+            .key(key)
+            .body(body.into())
+            .send()
+            .await
+            .unwrap_or_else(|error| panic!("upload of {key}: {error:?}"));
+        let notification = self.notification(
+            bucket,
+            key,
+            answer.version_id().expect("the buckets are versioned"),
+            answer.e_tag().unwrap_or_default(),
+            size,
+            sequencer,
+        );
+        let events = shared::decode(&notification.to_string());
+        let event = events.into_iter().next().unwrap().unwrap();
+        Write { key: key.to_owned(), event_id: event.id.to_string(), notification }
+    }
+
+    /// The sample event with this object in it.
+    fn notification(
+        &self,
+        bucket: &str,
+        key: &str,
+        version_id: &str,
+        e_tag: &str,
+        size: usize,
+        sequencer: &str,
+    ) -> Value {
+        let mut event = self.sample_event("s3-object-created-versioned.json");
+        let s3 = &mut event["Records"][0]["s3"];
+        s3["bucket"]["name"] = bucket.into();
+        s3["bucket"]["arn"] = format!("arn:aws:s3:::{bucket}").into();
+        s3["object"] = json!({
+            "key": form_encoded(key),
+            "size": size,
+            "eTag": e_tag.trim_matches('"'),
+            "versionId": version_id,
+            "sequencer": sequencer,
+        });
+        event
+    }
+
+    pub(crate) fn sample_event(&self, name: &str) -> Value {
+        let path: PathBuf = self.shared.project.root.join("events").join(name);
+        let text = std::fs::read_to_string(&path)
+            .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// Hands the event to the forwarder as S3 does, and waits for its answer.
+    pub(crate) async fn deliver(&self, write: &Write) {
+        let function = &self.shared.stack.outputs.forwarder_function_name;
+        self.invoke(function, &write.notification).await.expect("the forwarder succeeds");
+    }
+
+    /// Puts the event on the work queue as S3 does without a forwarder.
+    pub(crate) async fn enqueue(&self, write: &Write) {
+        let queue = &self.shared.stack.outputs.work_queue_url;
+        self.send(queue, &write.notification.to_string()).await;
+    }
+
+    /// Puts messages on the work queue in one batch call, so that one consumer is likely to get
+    /// them together.
+    pub(crate) async fn enqueue_together(&self, bodies: &[String]) {
+        use aws_sdk_sqs::types::SendMessageBatchRequestEntry as Entry;
+        let entry = |(number, body): (usize, &String)| {
+            Entry::builder().id(number.to_string()).message_body(body).build().unwrap()
+        };
+        let answer = self
+            .clients
+            .sqs
+            .send_message_batch()
+            .queue_url(&self.shared.stack.outputs.work_queue_url)
+            .set_entries(Some(bodies.iter().enumerate().map(entry).collect()))
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(answer.successful().len(), bodies.len());
+    }
+
+    /// Puts the event in the dead-letter queue, as a message that SQS gave up on.
+    pub(crate) async fn give_up(&self, write: &Write) {
+        let queue = &self.shared.stack.outputs.dead_letter_queue_url;
+        self.send(queue, &write.notification.to_string()).await;
+    }
+
+    async fn send(&self, queue_url: &str, body: &str) {
+        self.clients
+            .sqs
+            .send_message()
+            .queue_url(queue_url)
+            .message_body(body)
+            .send()
+            .await
+            .unwrap();
+    }
+
+    /// Waits until no other test redrives: a run sees, and for a while hides, the dead letters of
+    /// all tests.
+    pub(crate) async fn only_redrive(&self) -> MutexGuard<'static, ()> {
+        static REDRIVE: Mutex<()> = Mutex::const_new(());
+        REDRIVE.lock().await
+    }
+
+    /// Runs the redrive as its nightly rule does. Returns its report.
+    pub(crate) async fn redrive(&self) -> Value {
+        let function = &self.shared.stack.outputs.redrive_function_name;
+        let event = self.sample_event("scheduled-event.json");
+        self.invoke(function, &event).await.expect("the redrive succeeds")
+    }
+
+    /// The function's answer, or its error.
+    async fn invoke(&self, function: &str, event: &Value) -> Result<Value, Value> {
+        let answer = self
+            .clients
+            .lambda
+            .invoke()
+            .function_name(function)
+            .payload(Blob::new(event.to_string()))
+            .send()
+            .await
+            .unwrap();
+        let payload = answer.payload().map(Blob::as_ref).unwrap_or_default();
+        let value = serde_json::from_slice(payload).unwrap_or(Value::Null);
+        if answer.function_error().is_some() { Err(value) } else { Ok(value) }
+    }
+
+    /// Waits until the event's execution has ended.
+    pub(crate) async fn ended(&self, write: &Write) -> Ended {
+        let machine = &self.shared.stack.outputs.state_machine_arn;
+        let arn =
+            format!("{}:{}", machine.replace(":stateMachine:", ":execution:"), write.event_id);
+        self.eventually(&format!("the execution of {} ends", write.key), async || {
+            let described = self.clients.sfn.describe_execution().execution_arn(&arn).send().await;
+            match described {
+                Ok(found) if *found.status() == ExecutionStatus::Running => {
+                    Err("it is running".to_owned())
+                }
+                Ok(found) => {
+                    let output: Value =
+                        serde_json::from_str(found.output().unwrap_or("null")).unwrap();
+                    Ok(Ended {
+                        status: found.status().clone(),
+                        outcome: output["outcome"].as_str().unwrap_or_default().to_owned(),
+                    })
+                }
+                Err(error) => {
+                    let error = error.into_service_error();
+                    assert!(error.is_execution_does_not_exist(), "{error:?}");
+                    Err("there is none".to_owned())
+                }
+            }
+        })
+        .await
+    }
+
+    /// Waits until all executions have ended, and says how each did, in order.
+    pub(crate) async fn all_ended(&self, writes: &[Write]) -> Vec<Ended> {
+        let mut all = Vec::new();
+        for write in writes {
+            all.push(self.ended(write).await);
+        }
+        all
+    }
+
+    /// How many executions there are under each name that the test's events can have. The name of
+    /// a second attempt counts for the event.
+    pub(crate) async fn executions(&self) -> HashMap<String, usize> {
+        let mut counts = HashMap::new();
+        let mut pages = self
+            .clients
+            .sfn
+            .list_executions()
+            .state_machine_arn(&self.shared.stack.outputs.state_machine_arn)
+            .into_paginator()
+            .send();
+        while let Some(page) = pages.next().await {
+            for execution in page.unwrap().executions {
+                let event_id = execution.name.split('-').next().unwrap_or_default().to_owned();
+                *counts.entry(event_id).or_default() += 1;
+            }
+        }
+        counts
+    }
+
+    /// The newest state of the device.
+    pub(crate) async fn item(&self, device: &str) -> Option<Item> {
+        let answer = self
+            .clients
+            .dynamodb
+            .get_item()
+            .table_name(&self.shared.stack.outputs.device_state_table_name)
+            .key("deviceId", AttributeValue::S(device.to_owned()))
+            .send()
+            .await
+            .unwrap();
+        answer.item.map(Item)
+    }
+
+    /// The dead letters of this test, seen without receiving them: a receive would hide them from
+    /// the tests that run beside this one. (`MiniStack`'s own endpoint; AWS has no such thing.)
+    pub(crate) async fn dead_letters(&self) -> Vec<DeadLetter> {
+        let text = self.look_into(&self.shared.stack.outputs.dead_letter_queue_url).await;
+        text.into_iter()
+            .map(|message| {
+                let attribute = |name: &str| {
+                    let value = message["MessageAttributes"][name]["StringValue"].as_str();
+                    value.map(str::to_owned)
+                };
+                DeadLetter {
+                    body: message["Body"].as_str().unwrap_or_default().to_owned(),
+                    error_class: attribute("errorClass"),
+                    error_message: attribute("errorMessage"),
+                }
+            })
+            .filter(|letter| letter.body.contains(self.prefix))
+            .collect()
+    }
+
+    /// Waits until this test has so many dead letters.
+    pub(crate) async fn dead_letters_reach(&self, count: usize) -> Vec<DeadLetter> {
+        self.eventually(&format!("{count} dead letters of {}", self.prefix), async || {
+            let letters = self.dead_letters().await;
+            if letters.len() >= count { Ok(letters) } else { Err(format!("{letters:?}")) }
+        })
+        .await
+    }
+
+    /// Messages of this test on the work queue, hidden and delayed ones included.
+    pub(crate) async fn queued(&self) -> usize {
+        let messages = self.look_into(&self.shared.stack.outputs.work_queue_url).await;
+        let ours =
+            |message: &&Value| message["Body"].as_str().unwrap_or_default().contains(self.prefix);
+        messages.iter().filter(ours).count()
+    }
+
+    /// Waits until every message of this test has been acknowledged.
+    pub(crate) async fn drained(&self) {
+        self.eventually(&format!("no message of {} is queued", self.prefix), async || {
+            match self.queued().await {
+                0 => Ok(()),
+                left => Err(format!("{left} are")),
+            }
+        })
+        .await;
+    }
+
+    async fn look_into(&self, queue_url: &str) -> Vec<Value> {
+        let path = format!("/_ministack/sqs/messages?QueueUrl={}", form_encoded(queue_url));
+        let answer = get(&self.shared.emulator.endpoint(), &path).await;
+        // {"messages": {account: {region: {queue: [message]}}}}
+        let accounts = answer["messages"].as_object().cloned().unwrap_or_default();
+        let regions =
+            accounts.values().flat_map(|account| account.as_object().into_iter().flatten());
+        let queues = regions.flat_map(|(_, region)| region.as_object().into_iter().flatten());
+        queues.flat_map(|(_, queue)| queue.as_array().cloned().unwrap_or_default()).collect()
+    }
+
+    /// Process ids of the running environments of the consumer, among the descendants of the
+    /// emulator that this process started.
+    pub(crate) fn consumer_processes(&self) -> Vec<u32> {
+        let variable = format!(
+            "AWS_LAMBDA_FUNCTION_NAME={}",
+            self.shared.stack.outputs.consumer_function_name
+        );
+        let mut found = Vec::new();
+        let mut descendants = vec![self.shared.emulator.ancestor_process_id()];
+        while let Some(process) = descendants.pop() {
+            descendants.extend(children_of(process));
+            let environment = std::fs::read(format!("/proc/{process}/environ")).unwrap_or_default();
+            if environment.split(|byte| *byte == 0).any(|entry| entry == variable.as_bytes()) {
+                found.push(process);
+            }
+        }
+        found
+    }
+
+    /// Asks until the answer is `Ok`. If it never is, the panic tells what was seen last.
+    pub(crate) async fn eventually<T, F>(&self, what: &str, ask: impl Fn() -> F) -> T
+    where
+        F: Future<Output = Result<T, String>>,
+    {
+        let since = Instant::now();
+        loop {
+            match ask().await {
+                Ok(answer) => return answer,
+                Err(seen) if since.elapsed() > CEILING => panic!(
+                    "{what}: not within {} s, last seen: {seen}; log of the emulator: {}",
+                    CEILING.as_secs(),
+                    self.shared.stack.log.display()
+                ),
+                Err(_) => sleep(POLL).await,
+            }
+        }
+    }
+}
+
+/// An item of the table.
+#[derive(Debug)]
+pub(crate) struct Item(HashMap<String, AttributeValue>);
+
+impl Item {
+    pub(crate) fn text(&self, attribute: &str) -> &str {
+        self.0.get(attribute).and_then(|value| value.as_s().ok()).map_or("", String::as_str)
+    }
+
+    pub(crate) fn state(&self) -> Value {
+        serde_json::from_str(self.text("state")).unwrap()
+    }
+}
+
+impl Ended {
+    pub(crate) fn written() -> Self {
+        Self { status: ExecutionStatus::Succeeded, outcome: "written".to_owned() }
+    }
+
+    pub(crate) fn superseded() -> Self {
+        Self { status: ExecutionStatus::Succeeded, outcome: "superseded".to_owned() }
+    }
+}
+
+impl Write {
+    /// The S3 notification of this write.
+    pub(crate) fn notification(&self) -> String {
+        self.notification.to_string()
+    }
+}
+
+pub(crate) fn key_of(device: &str) -> String {
+    format!("devices/{device}/state.json")
+}
+
+pub(crate) fn device_state(device: &str, state: &Value) -> String {
+    json!({ "deviceId": device, "state": state }).to_string()
+}
+
+/// As S3 encodes keys in notifications: a space is `+`.
+fn form_encoded(text: &str) -> String {
+    use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+    const KEPT: &AsciiSet = &NON_ALPHANUMERIC
+        .remove(b' ')
+        .remove(b'-')
+        .remove(b'.')
+        .remove(b'_')
+        .remove(b'*')
+        .remove(b'/');
+    utf8_percent_encode(text, KEPT).to_string().replace(' ', "+")
+}
+
+fn children_of(process: u32) -> Vec<u32> {
+    let tasks = std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+    tasks
+        .filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok())
+        .flat_map(|children| {
+            let ids = children.split_whitespace().filter_map(|id| id.parse().ok());
+            ids.collect::<Vec<u32>>()
+        })
+        .collect()
+}
+
+/// A GET outside of what the SDK knows.
+async fn get(endpoint: &str, path: &str) -> Value {
+    use http_body_util::{BodyExt as _, Empty};
+    use hyper::body::Bytes;
+    use hyper_util::client::legacy::Client;
+    use hyper_util::rt::TokioExecutor;
+    let client: Client<_, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
+    let answer = client.get(format!("{endpoint}{path}").parse().unwrap()).await.unwrap();
+    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    serde_json::from_slice(&body).unwrap()
+}

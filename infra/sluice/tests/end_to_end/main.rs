@@ -1,0 +1,15 @@
+//! The whole pipeline: the binaries that `sam build` makes and the committed template, in an
+//! emulator of AWS, with a proxy between the functions and AWS that injects faults.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot go on stops, and clippy knows only the test functions as tests"
+)]
+
+mod burst;
+mod faults;
+mod harness;
+mod poison;
+mod proxy;
+mod redrive;
+mod writes;
