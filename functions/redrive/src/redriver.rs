@@ -51,19 +51,21 @@ impl Redriver {
         let end_by = deadline.before(ANSWER_RESERVE);
         match Request::read(event, &self.config, now)? {
             Request::Selective(selection) => {
-                self.redrive(&selection, now, stop_by, end_by).await.map(Answer::Report)
+                // Boxed like the others: nested, these futures overflow the compiler's depth limit.
+                let run = Box::pin(self.redrive(&selection, now, stop_by, end_by));
+                run.await.map(Answer::Report)
             }
             Request::Managed { max_per_second } => {
                 let work_queue = self.work_queue.url();
-                managed::run(&self.dead_letter_queue, work_queue, max_per_second, stop_by)
-                    .await
-                    .map(Answer::Moved)
+                let queue = &self.dead_letter_queue;
+                let run = Box::pin(managed::run(queue, work_queue, max_per_second, stop_by));
+                run.await.map(Answer::Moved)
             }
             Request::Restore(which) => {
                 let segments = self.config.group_key_segments;
-                restore::run(&self.archive, &self.work_queue, &which, segments, now, stop_by)
-                    .await
-                    .map(Answer::Restored)
+                let (archive, queue) = (&self.archive, &self.work_queue);
+                let run = Box::pin(restore::run(archive, queue, &which, segments, now, stop_by));
+                run.await.map(Answer::Restored)
             }
         }
     }

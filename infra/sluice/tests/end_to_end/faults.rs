@@ -8,10 +8,10 @@ use crate::harness::{Ended, Sluice, Write};
 use crate::proxy::Fault;
 
 /// So many calls fail that the SDK's own retries (three attempts) cannot hide it.
-const MORE_THAN_RETRIES: usize = 4;
+pub(crate) const MORE_THAN_RETRIES: usize = 4;
 
 /// Executions ended well, messages acknowledged, nothing in the dead-letter queue, nothing twice.
-async fn assert_written_once(sluice: &Sluice, writes: &[Write]) {
+pub(crate) async fn assert_written_once(sluice: &Sluice, writes: &[Write]) {
     for ended in sluice.all_ended(writes).await {
         assert_eq!(ended, Ended::written());
     }
@@ -24,7 +24,7 @@ async fn assert_written_once(sluice: &Sluice, writes: &[Write]) {
     assert!(letters.is_empty(), "{letters:?}");
 }
 
-async fn upload_some(sluice: &Sluice, count: usize) -> Vec<Write> {
+pub(crate) async fn upload_some(sluice: &Sluice, count: usize) -> Vec<Write> {
     let mut writes = Vec::new();
     for number in 0..count {
         let device = sluice.device(&number.to_string());

@@ -244,8 +244,43 @@ impl Sluice {
 
     /// Hands the event to the forwarder as S3 does, and waits for its answer.
     pub(crate) async fn deliver(&self, write: &Write) {
+        self.forward(&write.notification).await;
+    }
+
+    /// Hands an event in any envelope to the forwarder.
+    pub(crate) async fn forward(&self, event: &Value) {
         let function = &self.shared.stack.outputs.forwarder_function_name;
-        self.invoke(function, &write.notification).await.expect("the forwarder succeeds");
+        self.invoke(function, event).await.expect("the forwarder succeeds");
+    }
+
+    /// Takes the stored object away, this version of it for good.
+    pub(crate) async fn remove(&self, write: &Write) {
+        let version = &write.notification["Records"][0]["s3"]["object"]["versionId"];
+        self.clients
+            .s3
+            .delete_object()
+            .bucket(QUIET_BUCKET)
+            .key(&write.key)
+            .version_id(version.as_str().unwrap())
+            .send()
+            .await
+            .unwrap();
+    }
+
+    /// Messages of the work queue that are in flight, those of other tests included.
+    pub(crate) async fn in_flight(&self) -> usize {
+        use aws_sdk_sqs::types::QueueAttributeName::ApproximateNumberOfMessagesNotVisible;
+        let answer = self
+            .clients
+            .sqs
+            .get_queue_attributes()
+            .queue_url(&self.shared.stack.outputs.work_queue_url)
+            .attribute_names(ApproximateNumberOfMessagesNotVisible)
+            .send()
+            .await
+            .unwrap();
+        let attributes = answer.attributes.unwrap_or_default();
+        attributes[&ApproximateNumberOfMessagesNotVisible].parse().unwrap()
     }
 
     /// Puts the event on the work queue as S3 does without a forwarder.

@@ -9,6 +9,7 @@
 mod burst;
 mod faults;
 mod harness;
+mod outcomes;
 mod poison;
 mod proxy;
 mod redrive;

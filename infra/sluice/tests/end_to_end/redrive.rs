@@ -70,17 +70,21 @@ async fn a_dead_letter_that_cannot_be_deleted_starts_nothing_twice() {
     let report = sluice.redrive().await;
     assert_eq!(sluice.ended(&write).await, Ended::written(), "{report}");
     assert_eq!(sluice.dead_letters().await.len(), 1, "{report}");
+    assert_eq!(report["failed"], 1, "{report}");
     drop(failing);
 
-    sluice
+    let report = sluice
         .eventually("a later redrive deletes it", async || {
             let report = sluice.redrive().await;
             match sluice.dead_letters().await.len() {
-                0 => Ok(()),
+                0 => Ok(report),
                 _ => Err(report.to_string()),
             }
         })
         .await;
     sluice.drained().await;
+    assert_eq!(report["archived"], json!({}), "{report}");
+    assert!(sluice.calls("StartExecution") >= 2, "it was redriven twice");
     assert_eq!(sluice.executions().await.get(&write.event_id), Some(&1));
+    assert_eq!(sluice.dead_letters().await.len(), 0);
 }
