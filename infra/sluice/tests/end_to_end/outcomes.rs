@@ -85,7 +85,7 @@ async fn an_object_that_is_gone_is_dead_lettered_and_starts_nothing() {
 
 #[tokio::test]
 async fn what_the_world_refuses_waits_until_it_is_allowed() {
-    let sluice = Sluice::for_test("refused").await;
+    let sluice = Sluice::for_test("world-says-no").await;
     let denied = Fault::Refused { status: 403, code: "AccessDenied" };
     let missing = Fault::Refused { status: 400, code: "StateMachineDoesNotExist" };
     let limit = Fault::Refused { status: 400, code: "ExecutionLimitExceeded" };
