@@ -59,7 +59,8 @@ async fn archived_messages_go_back_with_their_failures_forgiven() {
     let state = fake.state();
     assert!(state.work.iter().all(|entry| entry.message_attributes().is_none()));
     assert!(state.archive.values().all(|document| document["restoredAt"] == now().to_string()));
-    let bodies: Vec<_> = state.work.iter().map(SendMessageBatchRequestEntry::message_body).collect();
+    let bodies: Vec<_> =
+        state.work.iter().map(SendMessageBatchRequestEntry::message_body).collect();
     assert!(bodies.contains(&"hello"));
     let event = |key: &str| {
         let event = bodies.iter().filter_map(|body| serde_json::from_str::<Value>(body).ok());
