@@ -33,6 +33,7 @@ pub struct Outputs {
     pub forwarder_function_name: String,
     pub consumer_function_name: String,
     pub redrive_function_name: String,
+    pub archive_bucket_name: String,
 }
 
 /// A client for each service. Belongs to the async runtime that uses it first, because its
@@ -110,6 +111,7 @@ fn read_outputs(
         forwarder_function_name: take("ForwarderFunctionName")?,
         consumer_function_name: take("ConsumerFunctionName")?,
         redrive_function_name: take("RedriveFunctionName")?,
+        archive_bucket_name: take("ArchiveBucketName")?,
     })
 }
 

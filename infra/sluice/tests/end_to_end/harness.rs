@@ -113,6 +113,7 @@ pub(crate) struct Ended {
 
 #[derive(Debug)]
 pub(crate) struct DeadLetter {
+    pub(crate) message_id: String,
     pub(crate) body: String,
     pub(crate) error_class: Option<String>,
     pub(crate) error_message: Option<String>,
@@ -325,6 +326,61 @@ impl Sluice {
             .unwrap();
     }
 
+    /// Puts messages in the dead-letter queue, with the attributes that Sluice gives them. Returns
+    /// their message ids.
+    pub(crate) async fn give_up_with(
+        &self,
+        bodies: &[String],
+        attributes: &[(&str, &str, &str)],
+    ) -> HashSet<String> {
+        use aws_sdk_sqs::types::{MessageAttributeValue, SendMessageBatchRequestEntry as Entry};
+        let attribute = |data_type: &str, value: &str| {
+            let attribute = MessageAttributeValue::builder().data_type(data_type);
+            attribute.string_value(value).build().unwrap()
+        };
+        let mut ids = HashSet::new();
+        for ten in bodies.chunks(10) {
+            let entry = |(number, body): (usize, &String)| {
+                let mut entry = Entry::builder().id(number.to_string()).message_body(body);
+                for (name, data_type, value) in attributes {
+                    entry = entry.message_attributes(*name, attribute(data_type, value));
+                }
+                entry.build().unwrap()
+            };
+            let answer = self
+                .clients
+                .sqs
+                .send_message_batch()
+                .queue_url(&self.shared.stack.outputs.dead_letter_queue_url)
+                .set_entries(Some(ten.iter().enumerate().map(entry).collect()))
+                .send()
+                .await
+                .unwrap();
+            ids.extend(answer.successful.into_iter().map(|entry| entry.message_id));
+        }
+        assert_eq!(ids.len(), bodies.len());
+        ids
+    }
+
+    /// The documents of this test in the archive.
+    pub(crate) async fn archived(&self) -> Vec<Value> {
+        let bucket = &self.shared.stack.outputs.archive_bucket_name;
+        let mut pages = self.clients.s3.list_objects_v2().bucket(bucket).into_paginator().send();
+        let mut documents = Vec::new();
+        while let Some(page) = pages.next().await {
+            for object in page.unwrap().contents.unwrap_or_default() {
+                let key = object.key.unwrap();
+                let answer = self.clients.s3.get_object().bucket(bucket).key(&key).send().await;
+                let bytes = answer.unwrap().body.collect().await.unwrap().into_bytes();
+                let document: Value = serde_json::from_slice(&bytes).unwrap();
+                if document["body"].as_str().unwrap().contains(self.prefix) {
+                    documents.push(document);
+                }
+            }
+        }
+        documents
+    }
+
     /// Waits until no other test redrives: a run sees, and for a while hides, the dead letters of
     /// all tests.
     pub(crate) async fn only_redrive(&self) -> MutexGuard<'static, ()> {
@@ -357,10 +413,14 @@ impl Sluice {
 
     /// Waits until the event's execution has ended.
     pub(crate) async fn ended(&self, write: &Write) -> Ended {
+        self.ended_as(&write.event_id).await
+    }
+
+    /// Waits until the execution of this name has ended.
+    pub(crate) async fn ended_as(&self, name: &str) -> Ended {
         let machine = &self.shared.stack.outputs.state_machine_arn;
-        let arn =
-            format!("{}:{}", machine.replace(":stateMachine:", ":execution:"), write.event_id);
-        self.eventually(&format!("the execution of {} ends", write.key), async || {
+        let arn = format!("{}:{name}", machine.replace(":stateMachine:", ":execution:"));
+        self.eventually(&format!("the execution {name} ends"), async || {
             let described = self.clients.sfn.describe_execution().execution_arn(&arn).send().await;
             match described {
                 Ok(found) if *found.status() == ExecutionStatus::Running => {
@@ -438,6 +498,7 @@ impl Sluice {
                     value.map(str::to_owned)
                 };
                 DeadLetter {
+                    message_id: message["MessageId"].as_str().unwrap_or_default().to_owned(),
                     body: message["Body"].as_str().unwrap_or_default().to_owned(),
                     error_class: attribute("errorClass"),
                     error_message: attribute("errorMessage"),

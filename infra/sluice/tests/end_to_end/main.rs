@@ -8,6 +8,7 @@
 
 mod burst;
 mod faults;
+mod generated;
 mod harness;
 mod outcomes;
 mod poison;

@@ -1,6 +1,7 @@
+use std::collections::HashSet;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::{Ended, Sluice, Write};
 use crate::proxy::{Fault, Injection};
@@ -87,4 +88,87 @@ async fn a_dead_letter_that_cannot_be_deleted_starts_nothing_twice() {
     assert!(sluice.calls("StartExecution") >= 2, "it was redriven twice");
     assert_eq!(sluice.executions().await.get(&write.event_id), Some(&1));
     assert_eq!(sluice.dead_letters().await.len(), 0);
+}
+
+/// How many of each kind of dead letter.
+const OF_EACH: usize = 50;
+
+async fn store_some(sluice: &Sluice, kind: &str) -> Vec<Write> {
+    let mut writes = Vec::new();
+    for number in 0..OF_EACH {
+        let device = sluice.device(&format!("{kind}-{number}"));
+        writes.push(sluice.store(&device, &json!({ "number": number }), "01").await);
+    }
+    writes
+}
+
+/// The message that the forwarder makes of a write.
+fn message(write: &Write) -> Value {
+    let event = shared::decode(&write.notification()).remove(0).unwrap();
+    serde_json::from_str(&event.to_json().unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn three_hundred_dead_letters_of_every_kind_each_go_their_way() {
+    let sluice = Sluice::for_test("sorted").await;
+    let _alone = sluice.only_redrive().await;
+    let _backdated =
+        sluice.proxy().inject("ReceiveMessage", "sorted-old", Fault::Backdated(ONE_DAY));
+    let plain = store_some(&sluice, "old-plain").await;
+    let forwarder = store_some(&sluice, "old-forwarder").await;
+    let failed = store_some(&sluice, "old-failed").await;
+    let capped = store_some(&sluice, "old-capped").await;
+    let poison = store_some(&sluice, "old-poison").await;
+    let new = store_some(&sluice, "new").await;
+
+    let bodies = |writes: &[Write], body: fn(&Write) -> Value| -> Vec<String> {
+        writes.iter().map(|write| body(write).to_string()).collect()
+    };
+    sluice.give_up_with(&bodies(&plain, message), &[("redrives", "Number", "4")]).await;
+    let destination = bodies(&forwarder, |write| {
+        let notification: Value = serde_json::from_str(&write.notification()).unwrap();
+        json!({ "requestPayload": notification, "responsePayload": { "errorType": "NotSent" } })
+    });
+    sluice.give_up_with(&destination, &[]).await;
+    let executions = bodies(&failed, |write| {
+        let name = &write.event_id;
+        json!({ "failedExecution": { "name": name, "error": "E" }, "event": message(write) })
+    });
+    sluice.give_up_with(&executions, &[("errorClass", "String", "E")]).await;
+    let mut given_up =
+        sluice.give_up_with(&bodies(&capped, message), &[("redrives", "Number", "5")]).await;
+    let not_json = [("errorClass", "String", "NotJson"), ("errorMessage", "String", "line 1")];
+    given_up.extend(sluice.give_up_with(&bodies(&poison, message), &not_json).await);
+    let left = sluice.give_up_with(&bodies(&new, message), &[]).await;
+
+    let report = sluice.redrive().await;
+
+    let count = |name: &str| report[name].as_u64().unwrap_or_default();
+    assert!(count("seen") >= 6 * OF_EACH as u64, "{report}");
+    assert_eq!(count("redriven"), 3 * OF_EACH as u64, "{report}");
+    assert_eq!(report["archived"], json!({ "NotJson": OF_EACH, "TooManyRedrives": OF_EACH }));
+    assert_eq!(count("failed"), 0, "{report}");
+
+    // Every message is in one place: left by id, archived by id, redriven by execution.
+    let letters = sluice.dead_letters().await.into_iter();
+    assert_eq!(letters.map(|letter| letter.message_id).collect::<HashSet<_>>(), left);
+    let documents = sluice.archived().await;
+    assert_eq!(documents.len(), 2 * OF_EACH);
+    let id = |document: &Value| document["messageId"].as_str().unwrap().to_owned();
+    assert_eq!(documents.iter().map(id).collect::<HashSet<_>>(), given_up);
+    for write in plain.iter().chain(&forwarder) {
+        assert_eq!(sluice.ended(write).await, Ended::written());
+    }
+    for write in &failed {
+        let again = format!("{}-r1", write.event_id);
+        assert_eq!(sluice.ended_as(&again).await, Ended::written());
+    }
+    sluice.drained().await;
+    let executions = sluice.executions().await;
+    for write in plain.iter().chain(&forwarder).chain(&failed) {
+        assert_eq!(executions.get(&write.event_id), Some(&1), "{}", write.key);
+    }
+    for write in capped.iter().chain(&poison).chain(&new) {
+        assert_eq!(executions.get(&write.event_id), None, "{}", write.key);
+    }
 }
