@@ -156,6 +156,21 @@ async fn what_is_not_confirmed_in_time_is_an_error() {
     assert!(accepted.lock().expect("lock").is_empty());
 }
 
+#[tokio::test]
+async fn a_queue_that_does_not_answer_has_confirmed_nothing() {
+    let silent = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+    let config = aws_sdk_sqs::Config::builder()
+        .behavior_version(aws_config::BehaviorVersion::latest())
+        .region(aws_sdk_sqs::config::Region::from_static("eu-west-1"))
+        .with_test_defaults_v2()
+        .endpoint_url(format!("http://{}", silent.local_addr().expect("an address")))
+        .http_client(aws_smithy_http_client::Builder::new().build_http());
+    let queue = Queue::new(Client::from_conf(config.build()), "http://localhost/work");
+    let soon = Instant::now() + Duration::from_millis(50);
+    let results = queue.send(vec![message("a"), message("b")], soon).await;
+    assert!(matches!(&results[..], [Err(SendError::OutOfTime), Err(SendError::OutOfTime)]));
+}
+
 #[test]
 fn explaining_text_is_always_one_that_the_queue_accepts() {
     let text = |value| Attribute::text(value).text.expect("text");
