@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use serde_json::json;
 
-use crate::harness::{Sluice, Write};
+use crate::harness::{Ended, Sluice, Write};
 use crate::proxy::Fault;
 
 const FILES: usize = 1_000;
@@ -44,13 +44,12 @@ async fn assert_each_started_once(sluice: &Sluice, writes: &[Write]) {
     let strange: Vec<_> = tried.symmetric_difference(&names).collect();
     assert!(strange.is_empty(), "started under another name, or never: {strange:?}");
     assert_eq!(sluice.dead_letters().await.len(), 0);
+    for (number, ended) in sluice.all_ended(writes).await.into_iter().enumerate() {
+        assert_eq!(ended, Ended::written(), "execution {}", writes[number].event_id);
+    }
     for number in 0..FILES {
         let device = sluice.device(&number.to_string());
-        sluice
-            .eventually("every device has its item", async || {
-                sluice.item(&device).await.map(|_| ()).ok_or_else(|| format!("{device} has none"))
-            })
-            .await;
+        assert!(sluice.item(&device).await.is_some(), "{device} has no item");
     }
 }
 
