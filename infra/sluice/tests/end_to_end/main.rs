@@ -10,6 +10,7 @@ mod burst;
 mod faults;
 mod generated;
 mod harness;
+mod matrix;
 mod outcomes;
 mod poison;
 mod proxy;
