@@ -92,10 +92,11 @@ impl Emulator {
         let process = Job::with_scratch(
             project,
             &tools.python,
-            tools.ministack(),
+            tools.ministack_python(),
             &run.path,
             run.log("emulator"),
         )
+        .args([project.emulator()])
         .without_env(is_for_rust_programs)
         .for_the_emulator(functions_endpoint, REGION)
         .env("BIND_HOST", "127.0.0.1")

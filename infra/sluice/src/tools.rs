@@ -13,7 +13,7 @@ use crate::supervise::Job;
 pub struct Tools {
     /// The interpreter that the virtual environments were made with.
     pub(crate) python: PathBuf,
-    ministack: PathBuf,
+    ministack_python: PathBuf,
     bin: PathBuf,
 }
 
@@ -24,9 +24,9 @@ impl Tools {
         let environments = make_folder(project.target.join("venv"))?;
         let _lock = lock(&environments.join(".lock")).await?;
         Ok(Self {
-            ministack: install(project, &python, &environments, "emulator")
+            ministack_python: install(project, &python, &environments, "emulator")
                 .await?
-                .join("bin/ministack"),
+                .join("bin/python"),
             bin: install(project, &python, &environments, "tools").await?.join("bin"),
             python: python.executable,
         })
@@ -41,8 +41,9 @@ impl Tools {
         self.bin.join("sam")
     }
 
-    pub(crate) fn ministack(&self) -> &Path {
-        &self.ministack
+    /// The interpreter that finds `MiniStack`.
+    pub(crate) fn ministack_python(&self) -> &Path {
+        &self.ministack_python
     }
 }
 

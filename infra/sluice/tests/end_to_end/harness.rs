@@ -487,6 +487,22 @@ impl Sluice {
         answer.item.map(Item)
     }
 
+    /// How many devices of this test have a state.
+    pub(crate) async fn items(&self) -> usize {
+        let scan = self.clients.dynamodb.scan();
+        let mut pages = scan
+            .table_name(&self.shared.stack.outputs.device_state_table_name)
+            .filter_expression("begins_with(deviceId, :prefix)")
+            .expression_attribute_values(":prefix", AttributeValue::S(self.prefix.to_owned()))
+            .into_paginator()
+            .send();
+        let mut count = 0;
+        while let Some(page) = pages.next().await {
+            count += page.unwrap().items().len();
+        }
+        count
+    }
+
     /// The dead letters of this test, seen without receiving them: a receive would hide them from
     /// the tests that run beside this one. (`MiniStack`'s own endpoint; AWS has no such thing.)
     pub(crate) async fn dead_letters(&self) -> Vec<DeadLetter> {

@@ -7,6 +7,7 @@
 )]
 
 mod burst;
+mod by_reference;
 mod faults;
 mod generated;
 mod harness;
