@@ -102,6 +102,8 @@ impl Emulator {
         .env("BIND_HOST", "127.0.0.1")
         .env("GATEWAY_PORT", port.to_string())
         .env("MINISTACK_REGION", REGION)
+        // Enforces IAM: the functions have the rights of their roles, and no more.
+        .env("AUTH", "true")
         // These two would open ports on every interface.
         .env("IOT_MTLS_ENABLED", "0")
         .env("SFTP_ENABLED", "0")

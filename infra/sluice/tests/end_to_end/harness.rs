@@ -10,7 +10,7 @@ use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_s3::types::{BucketVersioningStatus, VersioningConfiguration};
 use aws_sdk_sfn::types::ExecutionStatus;
 use serde_json::{Value, json};
-use sluice::{Clients, Emulator, EmulatorOptions, Project, RunFolder, Stack, Tools};
+use sluice::{Build, Clients, Emulator, EmulatorOptions, Project, RunFolder, Stack, Tools};
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 use tokio::time::sleep;
 
@@ -30,7 +30,17 @@ struct Shared {
     proxy: Proxy,
     project: Project,
     emulator: Emulator,
-    _run: RunFolder,
+    tools: Tools,
+    build: Build,
+    run: RunFolder,
+}
+
+/// Deploys the template once more, with other parameters, beside the stack of the other tests.
+pub(crate) async fn deploy_another(name: &str, parameters: &[&str]) -> (Stack, &'static Proxy) {
+    let shared = shared().await;
+    let Shared { project, tools, run, build, emulator, .. } = shared;
+    let stack = sluice::deploy(project, tools, run, build, emulator, name, parameters).await;
+    (stack.unwrap_or_else(|error| panic!("{name} was not deployed: {error}")), &shared.proxy)
 }
 
 /// A bucket without notifications, so that a test delivers the events itself.
@@ -75,7 +85,22 @@ async fn start() -> Result<Shared, sluice::Error> {
         .send()
         .await
         .unwrap();
-    Ok(Shared { stack, proxy, project, emulator, _run: run })
+    // The roles of the template name the template's bucket only.
+    let clients = stack.clients();
+    let consumer = &stack.outputs.consumer_function_name;
+    let consumer = clients.lambda.get_function_configuration().function_name(consumer).send();
+    let machine = &stack.outputs.state_machine_arn;
+    let machine = clients.sfn.describe_state_machine().state_machine_arn(machine).send();
+    let readers = [consumer.await.unwrap().role.unwrap(), machine.await.unwrap().role_arn];
+    let bucket = format!("arn:aws:s3:::{QUIET_BUCKET}");
+    let policy = json!({ "Version": "2012-10-17", "Statement": [{
+        "Effect": "Allow",
+        "Principal": { "AWS": readers },
+        "Action": ["s3:GetObject", "s3:GetObjectVersion", "s3:ListBucket"],
+        "Resource": [bucket, format!("{bucket}/*")],
+    }] });
+    s3.put_bucket_policy().bucket(QUIET_BUCKET).policy(policy.to_string()).send().await.unwrap();
+    Ok(Shared { stack, proxy, project, emulator, tools, build, run })
 }
 
 /// A time zone whose midnight is hours away, so that no test meets the start of a day.
@@ -266,22 +291,6 @@ impl Sluice {
             .send()
             .await
             .unwrap();
-    }
-
-    /// Messages of the work queue that are in flight, those of other tests included.
-    pub(crate) async fn in_flight(&self) -> usize {
-        use aws_sdk_sqs::types::QueueAttributeName::ApproximateNumberOfMessagesNotVisible;
-        let answer = self
-            .clients
-            .sqs
-            .get_queue_attributes()
-            .queue_url(&self.shared.stack.outputs.work_queue_url)
-            .attribute_names(ApproximateNumberOfMessagesNotVisible)
-            .send()
-            .await
-            .unwrap();
-        let attributes = answer.attributes.unwrap_or_default();
-        attributes[&ApproximateNumberOfMessagesNotVisible].parse().unwrap()
     }
 
     /// Puts the event on the work queue as S3 does without a forwarder.
@@ -506,7 +515,8 @@ impl Sluice {
     /// The dead letters of this test, seen without receiving them: a receive would hide them from
     /// the tests that run beside this one. (`MiniStack`'s own endpoint; AWS has no such thing.)
     pub(crate) async fn dead_letters(&self) -> Vec<DeadLetter> {
-        let text = self.look_into(&self.shared.stack.outputs.dead_letter_queue_url).await;
+        let queue = &self.shared.stack.outputs.dead_letter_queue_url;
+        let text = look_into(&self.shared.emulator.endpoint(), queue).await;
         text.into_iter()
             .map(|message| {
                 let attribute = |name: &str| {
@@ -535,10 +545,24 @@ impl Sluice {
 
     /// Messages of this test on the work queue, hidden and delayed ones included.
     pub(crate) async fn queued(&self) -> usize {
-        let messages = self.look_into(&self.shared.stack.outputs.work_queue_url).await;
-        let ours =
-            |message: &&Value| message["Body"].as_str().unwrap_or_default().contains(self.prefix);
-        messages.iter().filter(ours).count()
+        self.work_queue().await.len()
+    }
+
+    /// Messages of this test that consumers have received and not yet settled. (A copy that is
+    /// delayed was never received.)
+    pub(crate) async fn in_flight(&self) -> usize {
+        let received = |message: &&Value| {
+            message["IsVisible"] == json!(false) && message["ReceiveCount"] != json!(0)
+        };
+        self.work_queue().await.iter().filter(received).count()
+    }
+
+    async fn work_queue(&self) -> Vec<Value> {
+        let queue = &self.shared.stack.outputs.work_queue_url;
+        let mut messages = look_into(&self.shared.emulator.endpoint(), queue).await;
+        messages
+            .retain(|message| message["Body"].as_str().unwrap_or_default().contains(self.prefix));
+        messages
     }
 
     /// Waits until every message of this test has been acknowledged.
@@ -550,17 +574,6 @@ impl Sluice {
             }
         })
         .await;
-    }
-
-    async fn look_into(&self, queue_url: &str) -> Vec<Value> {
-        let path = format!("/_ministack/sqs/messages?QueueUrl={}", form_encoded(queue_url));
-        let answer = get(&self.shared.emulator.endpoint(), &path).await;
-        // {"messages": {account: {region: {queue: [message]}}}}
-        let accounts = answer["messages"].as_object().cloned().unwrap_or_default();
-        let regions =
-            accounts.values().flat_map(|account| account.as_object().into_iter().flatten());
-        let queues = regions.flat_map(|(_, region)| region.as_object().into_iter().flatten());
-        queues.flat_map(|(_, queue)| queue.as_array().cloned().unwrap_or_default()).collect()
     }
 
     /// Process ids of the running environments of the consumer, among the descendants of the
@@ -663,6 +676,43 @@ fn children_of(process: u32) -> Vec<u32> {
             ids.collect::<Vec<u32>>()
         })
         .collect()
+}
+
+/// All messages of a queue, hidden and delayed ones included. (`MiniStack`'s own endpoint.)
+pub(crate) async fn look_into(endpoint: &str, queue_url: &str) -> Vec<Value> {
+    let path = format!("/_ministack/sqs/messages?QueueUrl={}", form_encoded(queue_url));
+    let answer = get(endpoint, &path).await;
+    // {"messages": {account: {region: {queue: [message]}}}}
+    let accounts = answer["messages"].as_object().cloned().unwrap_or_default();
+    let regions = accounts.values().flat_map(|account| account.as_object().into_iter().flatten());
+    let queues = regions.flat_map(|(_, region)| region.as_object().into_iter().flatten());
+    queues.flat_map(|(_, queue)| queue.as_array().cloned().unwrap_or_default()).collect()
+}
+
+/// A call of a service whose SDK the tests do without. Returns the status and the body.
+pub(crate) async fn post(
+    endpoint: &str,
+    service: &str,
+    content_type: &str,
+    target: Option<&str>,
+    body: String,
+) -> (u16, String) {
+    use http_body_util::{BodyExt as _, Full};
+    use hyper::body::Bytes;
+    use hyper_util::client::legacy::Client;
+    use hyper_util::rt::TokioExecutor;
+    let credential = format!("test/20260101/us-east-1/{service}/aws4_request");
+    let mut request = hyper::Request::post(endpoint)
+        .header("content-type", content_type)
+        .header("authorization", format!("AWS4-HMAC-SHA256 Credential={credential}, Signature=0"));
+    if let Some(target) = target {
+        request = request.header("x-amz-target", target);
+    }
+    let client = Client::builder(TokioExecutor::new()).build_http();
+    let answer = client.request(request.body(Full::new(Bytes::from(body))).unwrap()).await.unwrap();
+    let status = answer.status().as_u16();
+    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    (status, String::from_utf8_lossy(&body).into_owned())
 }
 
 /// A GET outside of what the SDK knows.

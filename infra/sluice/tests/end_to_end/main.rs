@@ -15,4 +15,5 @@ mod outcomes;
 mod poison;
 mod proxy;
 mod redrive;
+mod rights;
 mod writes;
