@@ -1,5 +1,6 @@
 """Prints template.yaml as CloudFormation sees it, after the SAM transform: cfn-lint checks some
-properties only there. Local paths become placeholders, since nothing is uploaded."""
+properties only there. Local paths become placeholders, since nothing is uploaded. Arguments after
+the template are values of parameters, such as Ingestion=EventBridge."""
 
 import json
 import sys
@@ -10,6 +11,9 @@ from samtranslator.translator.transform import transform
 from samcli.yamlhelper import yaml_parse
 
 template = yaml_parse(open(sys.argv[1], encoding="utf-8").read())
+values = dict(argument.split("=", 1) for argument in sys.argv[2:])
+for name, value in values.items():
+    template["Parameters"][name]["Default"] = value
 for resource in template["Resources"].values():
     properties = resource.get("Properties", {})
     if "CodeUri" in properties:
@@ -18,6 +22,6 @@ for resource in template["Resources"].values():
         properties["DefinitionUri"] = "s3://bucket/key"
 try:
     # No managed policy is looked up: the template names none.
-    json.dump(transform(template, {}, Mock(load=Mock(return_value={}))), sys.stdout, indent=1)
+    json.dump(transform(template, values, Mock(load=Mock(return_value={}))), sys.stdout, indent=1)
 except InvalidDocumentException as error:
     sys.exit("\n".join(cause.message for cause in error.causes))

@@ -305,7 +305,7 @@ impl Watch<'_> {
             .clients
             .dynamodb
             .scan()
-            .table_name(&self.stack.outputs.device_state_table_name)
+            .set_table_name(self.stack.outputs.device_state_table_name.clone())
             .projection_expression("deviceId, lastEventId")
             .into_paginator()
             .send();

@@ -22,18 +22,26 @@ pub struct Stack {
     pub log: PathBuf,
 }
 
-/// The outputs of `template.yaml`.
+/// The outputs of `template.yaml`. Those that not every choice of parameters has are optional.
 #[derive(Debug, Clone)]
 pub struct Outputs {
     pub upload_bucket_name: String,
     pub work_queue_url: String,
     pub dead_letter_queue_url: String,
-    pub device_state_table_name: String,
+    /// With `Ordered`.
+    pub ordered_dead_letter_queue_url: Option<String>,
+    /// Without a `StateMachineArn`.
+    pub device_state_table_name: Option<String>,
     pub state_machine_arn: String,
-    pub forwarder_function_name: String,
+    /// With every `Ingestion` but `Queue`.
+    pub forwarder_function_name: Option<String>,
     pub consumer_function_name: String,
     pub redrive_function_name: String,
+    /// With `Ordered`.
+    pub ordered_redrive_function_name: Option<String>,
     pub archive_bucket_name: String,
+    /// With `Ingestion=Fanout`.
+    pub upload_topic_arn: Option<String>,
 }
 
 /// A client for each service. Belongs to the async runtime that uses it first, because its
@@ -60,7 +68,7 @@ pub async fn deploy(
     parameters: &[&str],
 ) -> Result<Stack, Error> {
     let endpoint = emulator.endpoint();
-    Job::new(project, &tools.python, &tools.sam(), run.log("deploy"))
+    Job::new(project, &tools.python, &tools.sam(), run.log(&format!("deploy-{name}")))
         .args(["deploy", "--stack-name", name, "--region", REGION, "--resolve-s3"])
         .args(["--no-confirm-changeset", "--no-fail-on-empty-changeset", "--template-file"])
         .args([&build.template])
@@ -99,6 +107,11 @@ fn read_outputs(
             Some((output.output_key()?.to_owned(), output.output_value()?.to_owned()))
         })
         .collect();
+    let ordered_dead_letter_queue_url = found.remove("OrderedDeadLetterQueueUrl");
+    let device_state_table_name = found.remove("DeviceStateTableName");
+    let forwarder_function_name = found.remove("ForwarderFunctionName");
+    let ordered_redrive_function_name = found.remove("OrderedRedriveFunctionName");
+    let upload_topic_arn = found.remove("UploadTopicArn");
     let mut take = |output: &'static str| {
         found.remove(output).ok_or_else(|| Error::MissingOutput { stack: stack.to_owned(), output })
     };
@@ -106,12 +119,15 @@ fn read_outputs(
         upload_bucket_name: take("UploadBucketName")?,
         work_queue_url: take("WorkQueueUrl")?,
         dead_letter_queue_url: take("DeadLetterQueueUrl")?,
-        device_state_table_name: take("DeviceStateTableName")?,
+        ordered_dead_letter_queue_url,
+        device_state_table_name,
         state_machine_arn: take("StateMachineArn")?,
-        forwarder_function_name: take("ForwarderFunctionName")?,
+        forwarder_function_name,
         consumer_function_name: take("ConsumerFunctionName")?,
         redrive_function_name: take("RedriveFunctionName")?,
+        ordered_redrive_function_name,
         archive_bucket_name: take("ArchiveBucketName")?,
+        upload_topic_arn,
     })
 }
 

@@ -247,7 +247,7 @@ install) or any SDK, paste:
 ",
         region = stack.region(),
         bucket = outputs.upload_bucket_name,
-        table = outputs.device_state_table_name,
+        table = outputs.device_state_table_name.as_deref().unwrap_or_default(),
         machine = outputs.state_machine_arn,
         dead_letters = outputs.dead_letter_queue_url,
         redrive = outputs.redrive_function_name,

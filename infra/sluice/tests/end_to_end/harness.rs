@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -11,7 +12,7 @@ use aws_sdk_s3::types::{BucketVersioningStatus, VersioningConfiguration};
 use aws_sdk_sfn::types::ExecutionStatus;
 use serde_json::{Value, json};
 use sluice::{Build, Clients, Emulator, EmulatorOptions, Project, RunFolder, Stack, Tools};
-use tokio::sync::{Mutex, MutexGuard, OnceCell};
+use tokio::sync::{Mutex, MutexGuard, OnceCell, Semaphore};
 use tokio::time::sleep;
 
 use crate::proxy::Proxy;
@@ -27,20 +28,10 @@ const POLL: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 struct Shared {
     stack: Stack,
-    proxy: Proxy,
+    proxy: Arc<Proxy>,
     project: Project,
-    emulator: Emulator,
-    tools: Tools,
-    build: Build,
-    run: RunFolder,
-}
-
-/// Deploys the template once more, with other parameters, beside the stack of the other tests.
-pub(crate) async fn deploy_another(name: &str, parameters: &[&str]) -> (Stack, &'static Proxy) {
-    let shared = shared().await;
-    let Shared { project, tools, run, build, emulator, .. } = shared;
-    let stack = sluice::deploy(project, tools, run, build, emulator, name, parameters).await;
-    (stack.unwrap_or_else(|error| panic!("{name} was not deployed: {error}")), &shared.proxy)
+    emulator: Arc<Emulator>,
+    run: Arc<RunFolder>,
 }
 
 /// A bucket without notifications, so that a test delivers the events itself.
@@ -54,14 +45,57 @@ async fn shared() -> &'static Shared {
     }
 }
 
+/// What all stacks are made of.
+async fn built() -> Result<&'static (Project, Tools, Build), sluice::Error> {
+    static BUILT: OnceCell<(Project, Tools, Build)> = OnceCell::const_new();
+    BUILT
+        .get_or_try_init(async || {
+            let project = Project::find()?;
+            let tools = Tools::install(&project).await?;
+            let build = sluice::build(&project, &tools).await?;
+            Ok((project, tools, build))
+        })
+        .await
+}
+
+/// Clients for what is in the emulator beside the stacks.
+pub(crate) async fn clients() -> Clients {
+    shared().await.stack.clients()
+}
+
+/// A further stack beside the shared one, with parameters of its own.
+async fn start_beside(
+    shared: &Shared,
+    name: &str,
+    parameters: &[&str],
+) -> Result<Shared, sluice::Error> {
+    let (project, tools, build) = built().await?;
+    let stack =
+        sluice::deploy(project, tools, &shared.run, build, &shared.emulator, name, parameters)
+            .await?;
+    Ok(Shared {
+        stack,
+        proxy: Arc::clone(&shared.proxy),
+        project: project.clone(),
+        emulator: Arc::clone(&shared.emulator),
+        run: Arc::clone(&shared.run),
+    })
+}
+
+/// The same as a bare stack, with the proxy of its functions.
+pub(crate) async fn deploy_beside(name: &str, parameters: &[&str]) -> (Stack, Arc<Proxy>) {
+    match start_beside(shared().await, name, parameters).await {
+        Ok(beside) => (beside.stack, beside.proxy),
+        Err(error) => panic!("{name} was not deployed: {error}"),
+    }
+}
+
 async fn start() -> Result<Shared, sluice::Error> {
-    let project = Project::find()?;
-    let run = RunFolder::take(&project, "tests")?;
-    let tools = Tools::install(&project).await?;
-    let build = sluice::build(&project, &tools).await?;
+    let (project, tools, build) = built().await?;
+    let run = RunFolder::take(project, "tests")?;
     let proxy = Proxy::start();
     let options = EmulatorOptions { port: None, functions_endpoint: Some(proxy.endpoint()) };
-    let emulator = Emulator::start(&project, &tools, &run, &options).await?;
+    let emulator = Emulator::start(project, tools, &run, &options).await?;
     proxy.forward_to(&emulator.endpoint());
     let time_zone = format!("TimeZone={}", zone_where_it_is_midday());
     // Short times, so that what has to come back after one comes back soon.
@@ -72,8 +106,7 @@ async fn start() -> Result<Shared, sluice::Error> {
         "DeferralBaseSeconds=1",
     ];
     let stack =
-        sluice::deploy(&project, &tools, &run, &build, &emulator, "sluice-test", &parameters)
-            .await?;
+        sluice::deploy(project, tools, &run, build, &emulator, "sluice-test", &parameters).await?;
 
     let s3 = stack.clients().s3;
     s3.create_bucket().bucket(QUIET_BUCKET).send().await.unwrap();
@@ -100,7 +133,13 @@ async fn start() -> Result<Shared, sluice::Error> {
         "Resource": [bucket, format!("{bucket}/*")],
     }] });
     s3.put_bucket_policy().bucket(QUIET_BUCKET).policy(policy.to_string()).send().await.unwrap();
-    Ok(Shared { stack, proxy, project, emulator, tools, build, run })
+    Ok(Shared {
+        stack,
+        proxy: Arc::new(proxy),
+        project: project.clone(),
+        emulator: Arc::new(emulator),
+        run: Arc::new(run),
+    })
 }
 
 /// A time zone whose midnight is hours away, so that no test meets the start of a day.
@@ -146,8 +185,28 @@ pub(crate) struct DeadLetter {
 
 impl Sluice {
     pub(crate) async fn for_test(prefix: &'static str) -> Self {
-        static TAKEN: std::sync::Mutex<Vec<&str>> = std::sync::Mutex::new(Vec::new());
+        Self::on(shared().await, prefix)
+    }
+
+    /// On a stack of its own, with these parameters beside a short time-out. The prefix names the
+    /// stack.
+    pub(crate) async fn deployed_with(prefix: &'static str, parameters: &[&str]) -> Self {
+        /// `sam deploy` works the processor for seconds.
+        static DEPLOYMENTS: Semaphore = Semaphore::const_new(2);
         let shared = shared().await;
+        let permit = DEPLOYMENTS.acquire().await.unwrap();
+        let time_zone = format!("TimeZone={}", zone_where_it_is_midday());
+        let mut all =
+            vec![time_zone.as_str(), "ConsumerTimeoutSeconds=10", "RedriveTimeoutSeconds=60"];
+        all.extend_from_slice(parameters);
+        let started = start_beside(shared, prefix, &all).await;
+        drop(permit);
+        // As long as the shared one: until the process ends.
+        Self::on(Box::leak(Box::new(started.unwrap_or_else(|error| panic!("{error}")))), prefix)
+    }
+
+    fn on(shared: &'static Shared, prefix: &'static str) -> Self {
+        static TAKEN: std::sync::Mutex<Vec<&str>> = std::sync::Mutex::new(Vec::new());
         {
             let mut taken = TAKEN.lock().unwrap();
             let clash =
@@ -157,6 +216,14 @@ impl Sluice {
         }
         // Connections belong to the runtime of the test.
         Self { prefix, clients: shared.stack.clients(), shared }
+    }
+
+    pub(crate) fn stack(&self) -> &Stack {
+        &self.shared.stack
+    }
+
+    pub(crate) fn clients(&self) -> &Clients {
+        &self.clients
     }
 
     pub(crate) fn proxy(&self) -> &Proxy {
@@ -175,7 +242,12 @@ impl Sluice {
 
     /// Names under which executions of this test were started, or tried to.
     pub(crate) fn names_tried(&self) -> HashSet<String> {
-        let calls = self.shared.proxy.calls("StartExecution", &[self.prefix]);
+        self.names_tried_in_order(self.prefix).into_iter().collect()
+    }
+
+    /// The names in the calls to start an execution with `text` in them, in the order of the calls.
+    pub(crate) fn names_tried_in_order(&self, text: &str) -> Vec<String> {
+        let calls = self.shared.proxy.calls("StartExecution", &[text]);
         calls
             .iter()
             .map(|call| {
@@ -275,8 +347,8 @@ impl Sluice {
 
     /// Hands an event in any envelope to the forwarder.
     pub(crate) async fn forward(&self, event: &Value) {
-        let function = &self.shared.stack.outputs.forwarder_function_name;
-        self.invoke(function, event).await.expect("the forwarder succeeds");
+        let function = self.shared.stack.outputs.forwarder_function_name.as_deref();
+        self.invoke(function.expect("a forwarder"), event).await.expect("the forwarder succeeds");
     }
 
     /// Takes the stored object away, this version of it for good.
@@ -400,6 +472,16 @@ impl Sluice {
     /// Runs the redrive as its nightly rule does. Returns its report.
     pub(crate) async fn redrive(&self) -> Value {
         let function = &self.shared.stack.outputs.redrive_function_name;
+        self.nightly(function).await
+    }
+
+    /// The same for the dead letters of a FIFO queue.
+    pub(crate) async fn redrive_ordered(&self) -> Value {
+        let function = self.shared.stack.outputs.ordered_redrive_function_name.as_deref();
+        self.nightly(function.expect("an ordered stack")).await
+    }
+
+    async fn nightly(&self, function: &str) -> Value {
         let event = self.sample_event("scheduled-event.json");
         self.invoke(function, &event).await.expect("the redrive succeeds")
     }
@@ -488,7 +570,7 @@ impl Sluice {
             .clients
             .dynamodb
             .get_item()
-            .table_name(&self.shared.stack.outputs.device_state_table_name)
+            .set_table_name(self.shared.stack.outputs.device_state_table_name.clone())
             .key("deviceId", AttributeValue::S(device.to_owned()))
             .send()
             .await
@@ -500,7 +582,7 @@ impl Sluice {
     pub(crate) async fn items(&self) -> usize {
         let scan = self.clients.dynamodb.scan();
         let mut pages = scan
-            .table_name(&self.shared.stack.outputs.device_state_table_name)
+            .set_table_name(self.shared.stack.outputs.device_state_table_name.clone())
             .filter_expression("begins_with(deviceId, :prefix)")
             .expression_attribute_values(":prefix", AttributeValue::S(self.prefix.to_owned()))
             .into_paginator()
@@ -516,7 +598,7 @@ impl Sluice {
     /// the tests that run beside this one. (`MiniStack`'s own endpoint; AWS has no such thing.)
     pub(crate) async fn dead_letters(&self) -> Vec<DeadLetter> {
         let queue = &self.shared.stack.outputs.dead_letter_queue_url;
-        let text = look_into(&self.shared.emulator.endpoint(), queue).await;
+        let text = self.look_into(queue).await;
         text.into_iter()
             .map(|message| {
                 let attribute = |name: &str| {
@@ -559,7 +641,7 @@ impl Sluice {
 
     async fn work_queue(&self) -> Vec<Value> {
         let queue = &self.shared.stack.outputs.work_queue_url;
-        let mut messages = look_into(&self.shared.emulator.endpoint(), queue).await;
+        let mut messages = self.look_into(queue).await;
         messages
             .retain(|message| message["Body"].as_str().unwrap_or_default().contains(self.prefix));
         messages
@@ -574,6 +656,10 @@ impl Sluice {
             }
         })
         .await;
+    }
+
+    pub(crate) async fn look_into(&self, queue_url: &str) -> Vec<Value> {
+        look_into(&self.shared.emulator.endpoint(), queue_url).await
     }
 
     /// Process ids of the running environments of the consumer, among the descendants of the

@@ -11,6 +11,7 @@ mod by_reference;
 mod faults;
 mod generated;
 mod harness;
+mod matrix;
 mod outcomes;
 mod poison;
 mod proxy;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_lambda::primitives::Blob;
@@ -10,7 +11,7 @@ use aws_sdk_sfn::types::ExecutionStatus;
 use serde_json::{Value, json};
 use sluice::{Clients, Stack};
 
-use crate::harness::{deploy_another, device_state, key_of, look_into, post};
+use crate::harness::{deploy_beside, device_state, key_of, look_into, post};
 use crate::proxy::{Fault, Proxy};
 
 /// What is denied must not happen within this. (What is granted may take its time.)
@@ -46,7 +47,7 @@ struct Grant {
 #[tokio::test]
 #[expect(clippy::print_stdout, reason = "the list is a result of its own")]
 async fn every_granted_action_is_needed() {
-    let (stack, proxy) = deploy_another("sluice-rights", &["DeferralBaseSeconds=1"]).await;
+    let (stack, proxy) = deploy_beside("sluice-rights", &["DeferralBaseSeconds=1"]).await;
     let rights = Rights { clients: stack.clients(), stack, proxy };
     let grants = rights.grants().await;
     assert!(grants.len() > 30, "the roles were read: {grants:?}");
@@ -78,7 +79,7 @@ impl Grant {
 struct Rights {
     stack: Stack,
     clients: Clients,
-    proxy: &'static Proxy,
+    proxy: Arc<Proxy>,
 }
 
 impl Rights {
@@ -176,12 +177,12 @@ impl Rights {
 
             ("ForwarderRole", "sqs:SendMessage") if on_work_queue => {
                 let event = self.notification(&key_of(name));
-                self.invoke(&self.stack.outputs.forwarder_function_name, &event).await.is_ok()
+                self.invoke(self.forwarder(), &event).await.is_ok()
             }
             // Too large for a message, so a dead letter at once.
             ("ForwarderRole", "sqs:SendMessage") => {
                 let event = self.notification(&key_of(&name.repeat(200_000)));
-                self.invoke(&self.stack.outputs.forwarder_function_name, &event).await.is_ok()
+                self.invoke(self.forwarder(), &event).await.is_ok()
             }
 
             ("ConsumerRole", "sqs:SendMessage") if on_work_queue => {
@@ -256,7 +257,7 @@ impl Rights {
                 let key = format!("devices/{name}/states.jsonl");
                 self.put(&key, &device_state(name, &json!({}))).await;
                 let event = self.notification(&key);
-                self.invoke(&self.stack.outputs.forwarder_function_name, &event).await.unwrap();
+                self.invoke(self.forwarder(), &event).await.unwrap();
                 self.succeeds(&event_id(&event), patience).await
             }
             ("DeviceStateMachineRole", "s3:GetObjectVersion" | "states:StartExecution") => {
@@ -266,6 +267,10 @@ impl Rights {
             }
             _ => panic!("say here what shows that this is needed: {grant:?}"),
         }
+    }
+
+    fn forwarder(&self) -> &str {
+        self.stack.outputs.forwarder_function_name.as_deref().unwrap()
     }
 
     async fn becomes(&self, patience: Duration, ask: impl AsyncFn() -> bool) -> bool {
@@ -394,13 +399,13 @@ impl Rights {
     /// Whether an invocation of the role's function leaves a log.
     async fn logs(&self, role: &str) -> bool {
         let (function, event) = match role {
-            "ForwarderRole" => {
-                (&self.stack.outputs.forwarder_function_name, self.notification("logged"))
-            }
+            "ForwarderRole" => (self.forwarder(), self.notification("logged")),
             "ConsumerRole" => {
-                (&self.stack.outputs.consumer_function_name, json!({ "Records": [] }))
+                (self.stack.outputs.consumer_function_name.as_str(), json!({ "Records": [] }))
             }
-            "RedriveRole" => (&self.stack.outputs.redrive_function_name, json!({ "dryRun": true })),
+            "RedriveRole" => {
+                (self.stack.outputs.redrive_function_name.as_str(), json!({ "dryRun": true }))
+            }
             _ => panic!("{role} logs nothing"),
         };
         let before = self.log_streams(role).await;
