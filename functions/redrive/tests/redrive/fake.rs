@@ -12,7 +12,7 @@ use aws_sdk_s3::{
         put_object::{PutObjectError, PutObjectOutput},
     },
 };
-use aws_sdk_sfn::types::ExecutionStatus;
+use aws_sdk_sfn::types::{ExecutionStatus, error::ExecutionDoesNotExist};
 use aws_sdk_sqs::{
     Client,
     operation::{
@@ -98,12 +98,16 @@ pub(crate) struct State {
     pub(crate) calls: BTreeMap<&'static str, u32>,
     /// One in so many entries of these calls fails.
     pub(crate) fails_every: HashMap<&'static str, u32>,
+    /// So many entries of these calls fail, less one.
+    pub(crate) fails_until: HashMap<&'static str, u32>,
     entries: u32,
     pub(crate) looks_until_moved: u32,
     looks: HashMap<String, u32>,
     /// How and when the executions of canaries end and start.
     ends: Option<ExecutionStatus>,
     started: Timestamp,
+    /// Inputs of executions, by ARN.
+    pub(crate) inputs: HashMap<String, String>,
     /// Calls that fail as a whole, always.
     pub(crate) broken: Vec<&'static str>,
 }
@@ -111,6 +115,10 @@ pub(crate) struct State {
 impl State {
     fn fails(&mut self, call: &'static str) -> bool {
         self.entries += 1;
+        if let Some(left) = self.fails_until.get_mut(call) {
+            *left = left.saturating_sub(1);
+            return *left > 0;
+        }
         self.fails_every.get(call).is_some_and(|every| self.entries.is_multiple_of(*every))
     }
 
@@ -329,7 +337,28 @@ impl Fake {
         let rule = mock!(aws_sdk_sfn::Client::describe_execution).then_compute_response(
             move |request: &call::DescribeExecutionInput| {
                 let mut state = fake.state();
+                if state.called("describe") {
+                    let error = aws_sdk_sfn::error::ErrorMetadata::builder().code("Broken");
+                    return MockResponse::Error(call::DescribeExecutionError::generic(
+                        error.build(),
+                    ));
+                }
                 let arn = request.execution_arn().expect("an ARN").to_owned();
+                let output = call::DescribeExecutionOutput::builder()
+                    .execution_arn(&arn)
+                    .state_machine_arn("arn:aws:states:eu-west-1:1:stateMachine:m")
+                    .start_date(DateTime::from_millis(state.started.as_millisecond()));
+                if let Some(input) = state.inputs.get(&arn) {
+                    let output = output.status(ExecutionStatus::TimedOut).input(input);
+                    return MockResponse::Output(output.build().expect("complete"));
+                }
+                let missing = || {
+                    let error = ExecutionDoesNotExist::builder().build();
+                    MockResponse::Error(call::DescribeExecutionError::ExecutionDoesNotExist(error))
+                };
+                if !arn.starts_with("arn:aws:states:eu-west-1:1:execution:m:") {
+                    return missing();
+                }
                 let name = arn.strip_prefix("arn:aws:states:eu-west-1:1:execution:m:");
                 let name = name.expect("an execution of the machine");
                 let looks = state.looks.entry(arn.clone()).or_default();
@@ -339,19 +368,11 @@ impl Fake {
                     entry.message_body().contains(&name[..40])
                 };
                 if looks == 1 || !state.work.iter().any(sent) {
-                    let missing =
-                        aws_sdk_sfn::error::ErrorMetadata::builder().code("ExecutionDoesNotExist");
-                    let error = call::DescribeExecutionError::generic(missing.build());
-                    return MockResponse::Error(error);
+                    return missing();
                 }
                 let running = ExecutionStatus::Running;
                 let status = if looks == 2 { running } else { state.ends.clone().expect("an end") };
-                let output = call::DescribeExecutionOutput::builder()
-                    .execution_arn(arn)
-                    .state_machine_arn("arn:aws:states:eu-west-1:1:stateMachine:m")
-                    .start_date(DateTime::from_millis(state.started.as_millisecond()))
-                    .status(status)
-                    .error("DynamoDB.ResourceNotFoundException");
+                let output = output.status(status).error("DynamoDB.ResourceNotFoundException");
                 MockResponse::Output(output.build().expect("complete"))
             },
         );
