@@ -15,6 +15,9 @@ use shared::Event;
 
 use crate::{DeadLetter, plan::Reason};
 
+/// Where the documents are.
+pub(crate) const FOLDER: &str = "dead-letters/";
+
 #[derive(Debug, Clone)]
 pub struct Archive {
     client: Client,
@@ -104,7 +107,7 @@ impl Archive {
         })?;
         // The day of the message, not of the run: a repeat on another day finds its document.
         let date = letter.sent.to_zoned(zone.clone()).strftime("%Y-%m-%d").to_string();
-        let key = |name: &str| format!("dead-letters/date={date}/{name}.json");
+        let key = |name: &str| format!("{FOLDER}date={date}/{name}.json");
         let first = key(id.unwrap_or(&letter.message_id));
         if self.create(&first, &document).await? || self.is_of(&first, &letter.message_id).await? {
             return Ok(());

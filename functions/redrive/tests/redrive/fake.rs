@@ -102,6 +102,8 @@ pub(crate) struct State {
     pub(crate) fails_until: HashMap<&'static str, u32>,
     entries: u32,
     pub(crate) looks_until_moved: u32,
+    /// The message with which a move task is refused.
+    pub(crate) refuses_move: Option<&'static str>,
     looks: HashMap<String, u32>,
     /// How and when the executions of canaries end and start.
     ends: Option<ExecutionStatus>,
@@ -300,9 +302,10 @@ impl Fake {
         let fake = self.clone();
         let start = mock!(Client::start_message_move_task).then_compute_response(move |request| {
             let mut state = fake.state();
-            if state.called("move") {
-                let error = error("AWS.SimpleQueueService.UnsupportedOperation");
-                return MockResponse::Error(StartMessageMoveTaskError::generic(error));
+            state.called("move");
+            if let Some(message) = state.refuses_move {
+                let error = ErrorMetadata::builder().code("InvalidParameterValue").message(message);
+                return MockResponse::Error(StartMessageMoveTaskError::generic(error.build()));
             }
             assert_eq!(request.source_arn(), Some("arn:aws:sqs:eu-west-1:1:dead"));
             assert_eq!(request.destination_arn(), Some("arn:aws:sqs:eu-west-1:1:work"));
