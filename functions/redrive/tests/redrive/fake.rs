@@ -1,5 +1,5 @@
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -88,6 +88,7 @@ pub(crate) struct Fake {
     state: Arc<Mutex<State>>,
     pub(crate) max_per_second: Option<u32>,
     pub(crate) canary_messages: u64,
+    fifo: bool,
 }
 
 #[derive(Default)]
@@ -110,6 +111,8 @@ pub(crate) struct State {
     started: Timestamp,
     /// Inputs of executions, by ARN.
     pub(crate) inputs: HashMap<String, String>,
+    /// Messages with this are not taken by the work queue.
+    pub(crate) refused: Option<String>,
     /// Calls that fail as a whole, always.
     pub(crate) broken: Vec<&'static str>,
 }
@@ -122,6 +125,10 @@ impl State {
             return *left > 0;
         }
         self.fails_every.get(call).is_some_and(|every| self.entries.is_multiple_of(*every))
+    }
+
+    fn refuses(&self, entry: &SendMessageBatchRequestEntry) -> bool {
+        self.refused.as_ref().is_some_and(|text| entry.message_body().contains(text))
     }
 
     fn called(&mut self, call: &'static str) -> bool {
@@ -146,6 +153,11 @@ impl Fake {
         (state.started, state.ends) = (started, Some(ends));
         drop(state);
         Self { canary_messages: count, ..self }
+    }
+
+    /// With FIFO queues.
+    pub(crate) fn fifo(self) -> Self {
+        Self { fifo: true, ..self }
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -191,8 +203,8 @@ impl Fake {
                 canary_messages: self.canary_messages,
                 group_key_segments: 2,
             },
-            dead_letter_queue: DeadLetterQueue::new(self.sqs(), "http://x/dead"),
-            work_queue: Queue::new(self.sqs(), "http://x/work"),
+            dead_letter_queue: DeadLetterQueue::new(self.sqs(), self.url("dead")),
+            work_queue: Queue::new(self.sqs(), self.url("work")),
             archive: Archive::new(self.s3(), "archive"),
             executions: Executions::new(
                 self.step_functions(),
@@ -201,7 +213,11 @@ impl Fake {
         }
     }
 
-    #[expect(clippy::too_many_lines, reason = "five calls, one after the other")]
+    fn url(&self, name: &str) -> String {
+        format!("http://x/{name}{}", if self.fifo { ".fifo" } else { "" })
+    }
+
+    #[expect(clippy::too_many_lines, reason = "seven calls, one after the other")]
     fn sqs(&self) -> Client {
         let error =
             |code: &str| ErrorMetadata::builder().code(code).message("as the test says").build();
@@ -218,9 +234,17 @@ impl Fake {
             let hidden = request.visibility_timeout().expect("a visibility timeout");
             let hidden = Duration::from_secs(hidden.try_into().expect("positive"));
             let most = request.max_number_of_messages().expect("a number");
-            let visible =
-                |letter: &&mut Letter| letter.hidden_until.is_none_or(|until| until <= now);
-            let messages = state.letters.iter_mut().filter(visible);
+            let is_hidden = |letter: &Letter| letter.hidden_until.is_some_and(|until| until > now);
+            let hidden_letters = state.letters.iter().filter(|letter| is_hidden(letter));
+            // A FIFO queue shows nothing of a group of which something is hidden.
+            let blocked: HashSet<Option<String>> = match fake.fifo {
+                true => hidden_letters.map(|letter| letter.group.clone()).collect(),
+                false => HashSet::new(),
+            };
+            let messages = state
+                .letters
+                .iter_mut()
+                .filter(|letter| !is_hidden(letter) && !blocked.contains(&letter.group));
             let messages: Vec<Message> = messages
                 .take(most.try_into().expect("positive"))
                 .map(|letter| {
@@ -278,7 +302,7 @@ impl Fake {
                 .set_successful(Some(Vec::new()))
                 .set_failed(Some(Vec::new()));
             for entry in request.entries() {
-                output = if state.fails("send") {
+                output = if state.fails("send") || state.refuses(entry) {
                     output.failed(rejection(entry.id()))
                 } else {
                     state.work.push(entry.clone());
