@@ -7,6 +7,7 @@ use aws_sdk_s3::{
     error::{DisplayErrorContext, ProvideErrorMetadata},
     primitives::ByteStream,
 };
+use aws_smithy_types::base64;
 use jiff::{Timestamp, tz::TimeZone};
 use runtime::Attribute;
 use serde::Serialize;
@@ -50,8 +51,9 @@ struct AttributeDocument<'a> {
     data_type: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<&'a str>,
+    /// In Base64.
     #[serde(skip_serializing_if = "Option::is_none")]
-    binary: Option<&'a [u8]>,
+    binary: Option<String>,
 }
 
 /// A document as it is in the archive, and the entity tag of just this state of it.
@@ -87,9 +89,8 @@ impl Archive {
         let id = events.first().map(|event| event.id.as_str());
         let attributes = letter.attributes.iter().map(|(name, attribute)| {
             let Attribute { data_type, text, binary } = attribute;
-            let document =
-                AttributeDocument { data_type, text: text.as_deref(), binary: binary.as_deref() };
-            (name.as_str(), document)
+            let binary = binary.as_deref().map(base64::encode);
+            (name.as_str(), AttributeDocument { data_type, text: text.as_deref(), binary })
         });
         let document = serde_json::to_vec(&Document {
             id,

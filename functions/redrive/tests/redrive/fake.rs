@@ -24,6 +24,7 @@ use aws_sdk_sqs::{
         send_message_batch::SendMessageBatchOutput,
         start_message_move_task::{StartMessageMoveTaskError, StartMessageMoveTaskOutput},
     },
+    primitives::Blob,
     types::{
         BatchResultErrorEntry, ChangeMessageVisibilityBatchResultEntry,
         DeleteMessageBatchResultEntry, ListMessageMoveTasksResultEntry, Message,
@@ -69,6 +70,11 @@ impl Letter {
 
     pub(crate) fn text(mut self, name: &str, value: &str) -> Self {
         self.attributes.insert(name.to_owned(), ("String", value.to_owned()));
+        self
+    }
+
+    pub(crate) fn binary(mut self, name: &str, value: &str) -> Self {
+        self.attributes.insert(name.to_owned(), ("Binary", value.to_owned()));
         self
     }
 
@@ -478,7 +484,11 @@ fn sqs_message(letter: &Letter) -> Message {
         message = message.attributes(MessageSystemAttributeName::MessageGroupId, group);
     }
     for (name, (data_type, value)) in &letter.attributes {
-        let attribute = MessageAttributeValue::builder().data_type(*data_type).string_value(value);
+        let attribute = MessageAttributeValue::builder().data_type(*data_type);
+        let attribute = match *data_type {
+            "Binary" => attribute.binary_value(Blob::new(value.as_bytes())),
+            _ => attribute.string_value(value),
+        };
         message = message.message_attributes(name, attribute.build().expect("complete"));
     }
     message.build()

@@ -142,7 +142,8 @@ async fn what_has_been_redriven_often_enough_is_archived() {
 #[tokio::test(start_paused = true)]
 async fn poison_is_archived_with_all_that_is_known() {
     let poison = letter("k").text("errorClass", "NotJson").text("errorMessage", "line 2 column 15");
-    let fake = Fake::with([poison.redrives(2).group("devices/9")]);
+    let poison = poison.redrives(2).group("devices/9").binary("theirs", "\u{1}ÿ");
+    let fake = Fake::with([poison]);
     let report = nightly(&fake).await;
     assert_eq!(report.archived, [("NotJson".to_owned(), 1)].into());
     assert!(fake.work().is_empty() && fake.left().is_empty());
@@ -167,6 +168,7 @@ async fn poison_is_archived_with_all_that_is_known() {
                 "errorClass": { "type": "String", "text": "NotJson" },
                 "errorMessage": { "type": "String", "text": "line 2 column 15" },
                 "redrives": { "type": "Number", "text": "2" },
+                "theirs": { "type": "Binary", "binary": "AcO/" },
             },
             "body": message.to_string(),
             "events": [message],
