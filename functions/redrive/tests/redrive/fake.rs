@@ -241,12 +241,9 @@ impl Fake {
             let hidden = Duration::from_secs(hidden.try_into().expect("positive"));
             let most = request.max_number_of_messages().expect("a number");
             let is_hidden = |letter: &Letter| letter.hidden_until.is_some_and(|until| until > now);
-            let hidden_letters = state.letters.iter().filter(|letter| is_hidden(letter));
             // A FIFO queue shows nothing of a group of which something is hidden.
-            let blocked: HashSet<Option<String>> = match fake.fifo {
-                true => hidden_letters.map(|letter| letter.group.clone()).collect(),
-                false => HashSet::new(),
-            };
+            let blocked = state.letters.iter().filter(|letter| fake.fifo && is_hidden(letter));
+            let blocked: HashSet<_> = blocked.map(|letter| letter.group.clone()).collect();
             let messages = state
                 .letters
                 .iter_mut()
