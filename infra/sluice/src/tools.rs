@@ -32,6 +32,15 @@ impl Tools {
         })
     }
 
+    /// Installs checkov too and gives its folder. Apart from the others, because only the checks
+    /// want it, and it brings a hundred packages of its own choice of versions.
+    pub async fn install_checkov(project: &Project) -> Result<PathBuf, Error> {
+        let python = find_python()?;
+        let environments = make_folder(project.target.join("venv"))?;
+        let _lock = lock(&environments.join(".lock")).await?;
+        Ok(install(project, &python, &environments, "checkov").await?.join("bin"))
+    }
+
     /// Folder of `sam`, `cargo-lambda`, `cfn-lint` and `statelint`.
     pub fn bin(&self) -> &Path {
         &self.bin
