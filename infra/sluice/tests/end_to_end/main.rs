@@ -14,4 +14,5 @@ mod outcomes;
 mod poison;
 mod proxy;
 mod redrive;
+mod redrive_faults;
 mod writes;
