@@ -1,6 +1,9 @@
 //! One run: receive, decide, send, confirm, and only then delete.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use futures::{StreamExt, future, stream};
 use jiff::Timestamp;
@@ -25,6 +28,9 @@ const EMPTY_ANSWERS: usize = 2;
 
 /// Added to the rest of a run: messages stay hidden until the run that holds them is surely over.
 const HIDDEN_MARGIN_SECONDS: u64 = 60;
+
+/// For the last call of a run whose time is up; within what is kept for the answer.
+const LAST_LOOK: Duration = Duration::from_millis(500);
 
 /// SQS hides a message for 12 hours at most.
 const MAX_HIDDEN_SECONDS: u64 = 43_200;
@@ -109,7 +115,7 @@ impl<'a> Run<'a> {
         let receivers = if self.redriver.dead_letter_queue.is_fifo() { 1 } else { RECEIVERS };
         future::join_all((0..receivers).map(|_| self.receive())).await;
         self.release_held().await;
-        let left = self.redriver.dead_letter_queue.depth().await;
+        let left = self.left().await;
         let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
         let mut report = state.report;
         report.stopped = state.stopped.unwrap_or_default();
@@ -120,11 +126,20 @@ impl<'a> Run<'a> {
             (Some(error), _) => error!(error = %error, "redrive cut short"),
             (None, _) => {}
         }
-        match left {
-            Ok(left) => report.left = Some(left),
-            Err(error) => warn!(error = %error, "redrive cannot tell what is left"),
-        }
+        report.left = left;
         Ok(report)
+    }
+
+    /// About how many messages are left in the dead-letter queue. The report must not be late for
+    /// it.
+    async fn left(&self) -> Option<u64> {
+        let until = self.end_by.max(Instant::now() + LAST_LOOK);
+        match timeout_at(until, self.redriver.dead_letter_queue.depth()).await {
+            Ok(Ok(left)) => return Some(left),
+            Ok(Err(error)) => warn!(error = %error, "redrive cannot tell what is left"),
+            Err(_) => warn!("redrive was not told in time what is left"),
+        }
+        None
     }
 
     /// Redrives a few messages, and stops the run if they come to nothing too.
@@ -240,7 +255,10 @@ impl<'a> Run<'a> {
         if !settled_before.is_empty() {
             // Confirmed elsewhere earlier in this run; only its deletion was not.
             let handles: Vec<&str> = settled_before.iter().map(String::as_str).collect();
-            self.redriver.dead_letter_queue.delete(&handles).await;
+            let delete = self.redriver.dead_letter_queue.delete(&handles);
+            if timeout_at(self.end_by, delete).await.is_err() {
+                warn!("what was confirmed earlier could not be deleted in time");
+            }
         }
         selected
     }

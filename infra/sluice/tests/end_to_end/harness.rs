@@ -12,7 +12,11 @@ use aws_sdk_s3::types::{BucketVersioningStatus, VersioningConfiguration};
 use aws_sdk_sfn::types::ExecutionStatus;
 use serde_json::{Value, json};
 use sluice::{Build, Clients, Emulator, EmulatorOptions, Project, RunFolder, Stack, Tools};
+<<<<<<< HEAD
 use tokio::sync::{Mutex, MutexGuard, OnceCell, Semaphore};
+=======
+use tokio::sync::{Mutex, MutexGuard, OnceCell};
+>>>>>>> wt-redrive
 use tokio::time::sleep;
 
 use crate::proxy::Proxy;
@@ -30,8 +34,15 @@ struct Shared {
     stack: Stack,
     proxy: Arc<Proxy>,
     project: Project,
+<<<<<<< HEAD
     emulator: Arc<Emulator>,
     run: Arc<RunFolder>,
+=======
+    emulator: Emulator,
+    /// Held by the one test that redrives.
+    redrive: Mutex<()>,
+    _run: RunFolder,
+>>>>>>> wt-redrive
 }
 
 /// A bucket without notifications, so that a test delivers the events itself.
@@ -39,7 +50,21 @@ const QUIET_BUCKET: &str = "end-to-end-quiet";
 
 async fn shared() -> &'static Shared {
     static SHARED: OnceCell<Result<Shared, String>> = OnceCell::const_new();
-    match SHARED.get_or_init(async || start().await.map_err(|error| error.to_string())).await {
+    started(&SHARED, "tests").await
+}
+
+/// The same in an emulator of its own: its dead-letter queue holds what the tests of the redrive put
+/// there and nothing else, and no other test waits for its tens of thousands of letters.
+async fn apart() -> &'static Shared {
+    static APART: OnceCell<Result<Shared, String>> = OnceCell::const_new();
+    started(&APART, "redrive-tests").await
+}
+
+async fn started(
+    cell: &'static OnceCell<Result<Shared, String>>,
+    run: &'static str,
+) -> &'static Shared {
+    match cell.get_or_init(async || start(run).await.map_err(|error| error.to_string())).await {
         Ok(shared) => shared,
         Err(error) => panic!("the stack did not start: {error}"),
     }
@@ -58,6 +83,7 @@ async fn built() -> Result<&'static (Project, Tools, Build), sluice::Error> {
         .await
 }
 
+<<<<<<< HEAD
 /// Clients for what is in the emulator beside the stacks.
 pub(crate) async fn clients() -> Clients {
     shared().await.stack.clients()
@@ -93,6 +119,11 @@ pub(crate) async fn deploy_beside(name: &str, parameters: &[&str]) -> (Stack, Ar
 async fn start() -> Result<Shared, sluice::Error> {
     let (project, tools, build) = built().await?;
     let run = RunFolder::take(project, "tests")?;
+=======
+async fn start(run: &str) -> Result<Shared, sluice::Error> {
+    let (project, tools, build) = built().await?;
+    let run = RunFolder::take(project, run)?;
+>>>>>>> wt-redrive
     let proxy = Proxy::start();
     let options = EmulatorOptions { port: None, functions_endpoint: Some(proxy.endpoint()) };
     let emulator = Emulator::start(project, tools, &run, &options).await?;
@@ -118,6 +149,7 @@ async fn start() -> Result<Shared, sluice::Error> {
         .send()
         .await
         .unwrap();
+<<<<<<< HEAD
     // The roles of the template name the template's bucket only.
     let clients = stack.clients();
     let consumer = &stack.outputs.consumer_function_name;
@@ -140,6 +172,10 @@ async fn start() -> Result<Shared, sluice::Error> {
         emulator: Arc::new(emulator),
         run: Arc::new(run),
     })
+=======
+    let (project, redrive) = (project.clone(), Mutex::default());
+    Ok(Shared { stack, proxy, project, emulator, redrive, _run: run })
+>>>>>>> wt-redrive
 }
 
 /// A time zone whose midnight is hours away, so that no test meets the start of a day.
@@ -181,6 +217,7 @@ pub(crate) struct DeadLetter {
     pub(crate) body: String,
     pub(crate) error_class: Option<String>,
     pub(crate) error_message: Option<String>,
+    pub(crate) redrives: Option<String>,
 }
 
 impl Sluice {
@@ -188,6 +225,7 @@ impl Sluice {
         Self::on(shared().await, prefix)
     }
 
+<<<<<<< HEAD
     /// On a stack of its own, with these parameters beside a short time-out. The prefix names the
     /// stack.
     pub(crate) async fn deployed_with(prefix: &'static str, parameters: &[&str]) -> Self {
@@ -203,6 +241,11 @@ impl Sluice {
         drop(permit);
         // As long as the shared one: until the process ends.
         Self::on(Box::leak(Box::new(started.unwrap_or_else(|error| panic!("{error}")))), prefix)
+=======
+    /// On the stack for tests of the redrive.
+    pub(crate) async fn apart(prefix: &'static str) -> Self {
+        Self::on(apart().await, prefix)
+>>>>>>> wt-redrive
     }
 
     fn on(shared: &'static Shared, prefix: &'static str) -> Self {
@@ -465,12 +508,12 @@ impl Sluice {
     /// Waits until no other test redrives: a run sees, and for a while hides, the dead letters of
     /// all tests.
     pub(crate) async fn only_redrive(&self) -> MutexGuard<'static, ()> {
-        static REDRIVE: Mutex<()> = Mutex::const_new(());
-        REDRIVE.lock().await
+        self.shared.redrive.lock().await
     }
 
     /// Runs the redrive as its nightly rule does. Returns its report.
     pub(crate) async fn redrive(&self) -> Value {
+<<<<<<< HEAD
         let function = &self.shared.stack.outputs.redrive_function_name;
         self.nightly(function).await
     }
@@ -482,8 +525,93 @@ impl Sluice {
     }
 
     async fn nightly(&self, function: &str) -> Value {
+=======
+>>>>>>> wt-redrive
         let event = self.sample_event("scheduled-event.json");
-        self.invoke(function, &event).await.expect("the redrive succeeds")
+        self.redrive_as(&event).await.expect("the redrive succeeds")
+    }
+
+    /// Runs the redrive as a person does. Returns its report, or its error.
+    pub(crate) async fn redrive_as(&self, request: &Value) -> Result<Value, Value> {
+        self.invoke(&self.shared.stack.outputs.redrive_function_name, request).await
+    }
+
+    /// Lets all time pass for which the redrive has hidden dead letters.
+    pub(crate) async fn show_hidden(&self) {
+        use aws_sdk_sqs::types::ChangeMessageVisibilityBatchRequestEntry as Entry;
+        for ten in self.proxy().take_receipts().chunks(10) {
+            let entry = |(number, receipt): (usize, &String)| {
+                let entry = Entry::builder().id(number.to_string()).receipt_handle(receipt);
+                entry.visibility_timeout(0).build().unwrap()
+            };
+            // The receipts of messages that are gone are refused.
+            self.clients
+                .sqs
+                .change_message_visibility_batch()
+                .queue_url(&self.shared.stack.outputs.dead_letter_queue_url)
+                .set_entries(Some(ten.iter().enumerate().map(entry).collect()))
+                .send()
+                .await
+                .unwrap();
+        }
+    }
+
+    /// Gives the redrive another time box. Its next run has a process of its own.
+    pub(crate) async fn set_redrive_timeout(&self, seconds: i32) {
+        self.clients
+            .lambda
+            .update_function_configuration()
+            .function_name(&self.shared.stack.outputs.redrive_function_name)
+            .timeout(seconds)
+            .send()
+            .await
+            .unwrap();
+    }
+
+    /// Stops or starts the receiving of messages from the work queue.
+    pub(crate) async fn set_consumer(&self, enabled: bool) {
+        let function = &self.shared.stack.outputs.consumer_function_name;
+        let lambda = &self.clients.lambda;
+        let mappings = lambda.list_event_source_mappings().function_name(function).send().await;
+        let mappings = mappings.unwrap().event_source_mappings.unwrap_or_default();
+        assert_eq!(mappings.len(), 1);
+        for mapping in mappings {
+            let update = lambda.update_event_source_mapping().uuid(mapping.uuid.unwrap());
+            update.enabled(enabled).send().await.unwrap();
+        }
+    }
+
+    /// Takes away what is on the work queue.
+    pub(crate) async fn purge_work_queue(&self) {
+        let queue = &self.shared.stack.outputs.work_queue_url;
+        self.clients.sqs.purge_queue().queue_url(queue).send().await.unwrap();
+    }
+
+    pub(crate) async fn drop_table(&self) {
+        let table = &self.shared.stack.outputs.device_state_table_name;
+        self.clients.dynamodb.delete_table().table_name(table).send().await.unwrap();
+    }
+
+    /// Makes the table again as the template does.
+    pub(crate) async fn create_table(&self) {
+        use aws_sdk_dynamodb::types::{
+            AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
+        };
+        const KEY: &str = "deviceId";
+        let key = KeySchemaElement::builder().attribute_name(KEY).key_type(KeyType::Hash);
+        let attribute = AttributeDefinition::builder().attribute_name(KEY);
+        self.clients
+            .dynamodb
+            .create_table()
+            .table_name(&self.shared.stack.outputs.device_state_table_name)
+            .billing_mode(BillingMode::PayPerRequest)
+            .key_schema(key.build().unwrap())
+            .attribute_definitions(
+                attribute.attribute_type(ScalarAttributeType::S).build().unwrap(),
+            )
+            .send()
+            .await
+            .unwrap();
     }
 
     /// The function's answer, or its error.
@@ -610,6 +738,7 @@ impl Sluice {
                     body: message["Body"].as_str().unwrap_or_default().to_owned(),
                     error_class: attribute("errorClass"),
                     error_message: attribute("errorMessage"),
+                    redrives: attribute("redrives"),
                 }
             })
             .filter(|letter| letter.body.contains(self.prefix))
@@ -627,6 +756,7 @@ impl Sluice {
 
     /// Messages of this test on the work queue, hidden and delayed ones included.
     pub(crate) async fn queued(&self) -> usize {
+<<<<<<< HEAD
         self.work_queue().await.len()
     }
 
@@ -645,6 +775,15 @@ impl Sluice {
         messages
             .retain(|message| message["Body"].as_str().unwrap_or_default().contains(self.prefix));
         messages
+=======
+        self.queued_bodies().await.len()
+    }
+
+    pub(crate) async fn queued_bodies(&self) -> Vec<String> {
+        let messages = self.look_into(&self.shared.stack.outputs.work_queue_url).await;
+        let bodies = messages.iter().filter_map(|message| message["Body"].as_str());
+        bodies.filter(|body| body.contains(self.prefix)).map(str::to_owned).collect()
+>>>>>>> wt-redrive
     }
 
     /// Waits until every message of this test has been acknowledged.
@@ -662,13 +801,19 @@ impl Sluice {
         look_into(&self.shared.emulator.endpoint(), queue_url).await
     }
 
-    /// Process ids of the running environments of the consumer, among the descendants of the
-    /// emulator that this process started.
+    /// Process ids of the running environments of the consumer.
     pub(crate) fn consumer_processes(&self) -> Vec<u32> {
-        let variable = format!(
-            "AWS_LAMBDA_FUNCTION_NAME={}",
-            self.shared.stack.outputs.consumer_function_name
-        );
+        self.processes(&self.shared.stack.outputs.consumer_function_name)
+    }
+
+    /// Process ids of the running environments of the redrive.
+    pub(crate) fn redrive_processes(&self) -> Vec<u32> {
+        self.processes(&self.shared.stack.outputs.redrive_function_name)
+    }
+
+    /// Environments of a function, among the descendants of the emulator that this process started.
+    fn processes(&self, function: &str) -> Vec<u32> {
+        let variable = format!("AWS_LAMBDA_FUNCTION_NAME={function}");
         let mut found = Vec::new();
         let mut descendants = vec![self.shared.emulator.ancestor_process_id()];
         while let Some(process) = descendants.pop() {

@@ -16,5 +16,6 @@ mod outcomes;
 mod poison;
 mod proxy;
 mod redrive;
+mod redrive_faults;
 mod rights;
 mod writes;
