@@ -13,7 +13,8 @@ from samcli.yamlhelper import yaml_parse
 template = yaml_parse(open(sys.argv[1], encoding="utf-8").read())
 values = dict(argument.split("=", 1) for argument in sys.argv[2:])
 for name, value in values.items():
-    template["Parameters"][name]["Default"] = value
+    parameter = template["Parameters"][name]
+    parameter["Default"] = int(value) if parameter["Type"] == "Number" else value
 for resource in template["Resources"].values():
     properties = resource.get("Properties", {})
     if "CodeUri" in properties:

@@ -29,6 +29,15 @@ pub fn decode(body: &str) -> Vec<Result<Event, DecodeError>> {
     events
 }
 
+/// Decodes the input of an execution that failed: its events, each as its next attempt.
+pub fn decode_failed_input(input: &str) -> Vec<Result<Event, DecodeError>> {
+    let mut events = Vec::new();
+    if let Err(error) = next_attempts(input, &Place::ROOT, &mut events) {
+        events.push(Err(error));
+    }
+    events
+}
+
 /// What cannot be decoded, where it stands, and what was expected there.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("cannot decode {envelope}: {problem} at `{path}`")]
@@ -39,6 +48,10 @@ pub struct DecodeError {
     pub path: String,
     /// What was found, and what was expected.
     pub problem: String,
+    /// ARN of an execution, if nothing is wrong but that its input is not here: Step Functions
+    /// leaves a large one out of a status change. Who may ask Step Functions can go on with
+    /// [`decode_failed_input`].
+    pub input_left_out_of: Option<String>,
 }
 
 type Events = Vec<Result<Event, DecodeError>>;
@@ -343,11 +356,13 @@ fn status_change(json: &str, at: &Place<'_>, events: &mut Events) -> Outcome<()>
     struct Detail<'a> {
         #[serde(borrow)]
         status: Cow<'a, str>,
+        #[serde(borrow, rename = "executionArn")]
+        execution_arn: Option<Cow<'a, str>>,
         #[serde(borrow)]
         input: Option<Cow<'a, str>>,
     }
 
-    let Detail { status, input } = parse::<Change<'_>>(STATUS, json, at)?.detail;
+    let Detail { status, execution_arn, input } = parse::<Change<'_>>(STATUS, json, at)?.detail;
     let place = at.field("detail");
     // A further attempt of an execution that runs or has succeeded would be a second start.
     if !matches!(&*status, "FAILED" | "TIMED_OUT" | "ABORTED") {
@@ -357,8 +372,11 @@ fn status_change(json: &str, at: &Place<'_>, events: &mut Events) -> Outcome<()>
         ));
     }
     let place = place.field("input");
-    let input = input.ok_or_else(|| {
-        place.error(STATUS, "expected the input, which Step Functions leaves out when it is large")
+    // Without `inputDetails.included`: where there is an input, it is the input.
+    let input = input.ok_or_else(|| DecodeError {
+        input_left_out_of: execution_arn.map(Cow::into_owned),
+        ..place
+            .error(STATUS, "expected the input, which Step Functions leaves out when it is large")
     })?;
     next_attempts(&input, &place, events)
 }
@@ -421,6 +439,7 @@ fn parse<'a, T: Deserialize<'a>>(
                 envelope,
                 path: at.join(&error.path().to_string()),
                 problem: error.into_inner().to_string(),
+                input_left_out_of: None,
             },
             // What follows the document is wrong, not the document.
             Ok(_) => at.error(envelope, error.to_string()),
@@ -450,7 +469,12 @@ impl Place<'_> {
     }
 
     fn error(&self, envelope: &'static str, problem: impl Into<String>) -> DecodeError {
-        DecodeError { envelope, path: self.join("."), problem: problem.into() }
+        DecodeError {
+            envelope,
+            path: self.join("."),
+            problem: problem.into(),
+            input_left_out_of: None,
+        }
     }
 
     /// The path of something inside; `.` is the place itself.

@@ -13,6 +13,6 @@ mod id;
 mod schema;
 
 pub use attributes::{DEFERRALS, ERROR_CLASS, ERROR_MESSAGE, ErrorClass, REDRIVES};
-pub use decode::{DecodeError, decode};
+pub use decode::{DecodeError, decode, decode_failed_input};
 pub use event::{Event, ExecutionInput, Object, Payload};
 pub use id::{EventId, InvalidEventId};

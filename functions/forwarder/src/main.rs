@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 async fn main() -> Result<(), Error> {
     let settings = Settings::from_env();
     runtime::init_log(settings.optional::<String>("RUST_LOG")?.as_deref());
-    let sqs = aws_sdk_sqs::Client::new(&runtime::sdk_config().await);
+    let sqs = aws_sdk_sqs::Client::new(&runtime::sdk_config(&settings).await?);
     let forwarder = Forwarder {
         config: Config::read(&settings)?,
         metrics: Metrics::new(

@@ -7,6 +7,7 @@ use aws_sdk_s3::{
     error::{DisplayErrorContext, ProvideErrorMetadata},
     primitives::ByteStream,
 };
+use aws_smithy_types::base64;
 use jiff::{Timestamp, tz::TimeZone};
 use runtime::Attribute;
 use serde::Serialize;
@@ -14,6 +15,9 @@ use serde_json::Value;
 use shared::Event;
 
 use crate::{DeadLetter, plan::Reason};
+
+/// Where the documents are.
+pub(crate) const FOLDER: &str = "dead-letters/";
 
 #[derive(Debug, Clone)]
 pub struct Archive {
@@ -47,8 +51,9 @@ struct AttributeDocument<'a> {
     data_type: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<&'a str>,
+    /// In Base64.
     #[serde(skip_serializing_if = "Option::is_none")]
-    binary: Option<&'a [u8]>,
+    binary: Option<String>,
 }
 
 /// A document as it is in the archive, and the entity tag of just this state of it.
@@ -84,9 +89,8 @@ impl Archive {
         let id = events.first().map(|event| event.id.as_str());
         let attributes = letter.attributes.iter().map(|(name, attribute)| {
             let Attribute { data_type, text, binary } = attribute;
-            let document =
-                AttributeDocument { data_type, text: text.as_deref(), binary: binary.as_deref() };
-            (name.as_str(), document)
+            let binary = binary.as_deref().map(base64::encode);
+            (name.as_str(), AttributeDocument { data_type, text: text.as_deref(), binary })
         });
         let document = serde_json::to_vec(&Document {
             id,
@@ -104,7 +108,7 @@ impl Archive {
         })?;
         // The day of the message, not of the run: a repeat on another day finds its document.
         let date = letter.sent.to_zoned(zone.clone()).strftime("%Y-%m-%d").to_string();
-        let key = |name: &str| format!("dead-letters/date={date}/{name}.json");
+        let key = |name: &str| format!("{FOLDER}date={date}/{name}.json");
         let first = key(id.unwrap_or(&letter.message_id));
         if self.create(&first, &document).await? || self.is_of(&first, &letter.message_id).await? {
             return Ok(());

@@ -1,3 +1,5 @@
+use std::ops::RangeInclusive;
+
 use jiff::tz::TimeZone;
 use runtime::{SettingError, Settings};
 
@@ -18,6 +20,12 @@ pub struct Config {
     pub group_key_segments: usize,
 }
 
+/// What settings and requests may say.
+pub(crate) const REDRIVES: RangeInclusive<u64> = 1..=1_000;
+pub(crate) const MESSAGES: RangeInclusive<u64> = 1..=u64::MAX;
+pub(crate) const PER_SECOND: RangeInclusive<u32> = 1..=10_000;
+pub(crate) const CANARIES: RangeInclusive<u64> = 0..=100;
+
 impl Config {
     pub fn read(settings: &Settings<'_>) -> Result<Self, SettingError> {
         let name: String = settings.required("TIME_ZONE")?;
@@ -26,14 +34,14 @@ impl Config {
             value: name,
             problem: format!("expected an IANA time zone such as Asia/Seoul: {error}"),
         })?;
-        let limit = |number: u64| (number > 0).then_some(number);
-        let rate = settings.number("MAX_PER_SECOND", 0, 0..=10_000)?;
+        let max_messages = settings.number("MAX_MESSAGES", 0, 0..=*MESSAGES.end())?;
+        let rate = settings.number("MAX_PER_SECOND", 0, 0..=*PER_SECOND.end())?;
         Ok(Self {
             time_zone,
-            max_redrives: settings.number("MAX_REDRIVES", 5, 1..=1_000)?,
-            max_messages: limit(settings.number("MAX_MESSAGES", 0, 0..=u64::MAX)?),
+            max_redrives: settings.number("MAX_REDRIVES", 5, REDRIVES)?,
+            max_messages: (max_messages > 0).then_some(max_messages),
             max_per_second: (rate > 0).then_some(rate),
-            canary_messages: settings.number("CANARY_MESSAGES", 3, 0..=100)?,
+            canary_messages: settings.number("CANARY_MESSAGES", 3, CANARIES)?,
             group_key_segments: settings.number("GROUP_KEY_SEGMENTS", 2, 1..=100)?,
         })
     }

@@ -145,18 +145,20 @@ impl DeadLetterQueue {
             .send()
             .await
             .map_err(|error| {
-                let message = error.message().unwrap_or_default().to_owned();
-                Error::Move(match error.code() {
-                    Some(
-                        "AWS.SimpleQueueService.UnsupportedOperation" | "UnsupportedOperation",
-                    ) => {
-                        format!(
-                            "SQS moves no messages from {source}: either a move task is active \
-                             already, of which a queue has one at a time, or no queue has this one \
-                             as its dead-letter queue ({message})"
-                        )
-                    }
-                    _ => format!("cannot start a move task: {}", DisplayErrorContext(&error)),
+                // The code of both is that of any bad parameter.
+                let message = error.message().unwrap_or_default();
+                Error::Move(if message.contains("already a task running") {
+                    format!(
+                        "a move task is active already, and {source} may have one at a time: wait \
+                         for it, or stop it with CancelMessageMoveTask"
+                    )
+                } else if message.contains("configured as a Dead Letter Queue") {
+                    format!(
+                        "SQS moves messages out of dead-letter queues only, and no queue has \
+                         {source} as its dead-letter queue"
+                    )
+                } else {
+                    format!("cannot start a move task: {}", DisplayErrorContext(&error))
                 })
             })?;
         Ok(answer.task_handle.unwrap_or_default())

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 async fn main() -> Result<(), Error> {
     let settings = Settings::from_env();
     runtime::init_log(settings.optional::<String>("RUST_LOG")?.as_deref());
-    let sdk = runtime::sdk_config().await;
+    let sdk = runtime::sdk_config(&settings).await?;
     let sqs = aws_sdk_sqs::Client::new(&sdk);
     let redriver = Redriver {
         config: Config::read(&settings)?,

@@ -18,7 +18,10 @@ struct Run {
     too_new: u64,
     filtered: u64,
     failed: u64,
+    released: u64,
     left: Option<u64>,
+    canary_succeeded: Option<u64>,
+    canary_failed: Option<u64>,
     duration: Duration,
 }
 
@@ -46,7 +49,10 @@ pub(crate) fn publish(metrics: &Metrics, now: Timestamp, report: &Report) {
         too_new: report.too_new,
         filtered: report.filtered,
         failed: report.failed,
+        released: report.released,
         left: report.left,
+        canary_succeeded: report.canary.as_ref().map(|canary| canary.succeeded),
+        canary_failed: report.canary.as_ref().map(|canary| canary.failed + canary.refused),
         duration: Duration::from_millis(report.duration_ms),
     };
     metrics.publish(time, run);

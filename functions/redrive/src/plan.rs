@@ -1,7 +1,7 @@
 //! What is to become of one dead letter. Pure: the same letter always has the same plan.
 
 use runtime::{Attribute, Message};
-use shared::{ERROR_CLASS, ERROR_MESSAGE, ErrorClass, Event, REDRIVES};
+use shared::{DecodeError, ERROR_CLASS, ERROR_MESSAGE, ErrorClass, Event, REDRIVES};
 
 use crate::DeadLetter;
 
@@ -37,14 +37,15 @@ impl Reason {
     }
 }
 
+/// `decoded` is what the letter's body holds.
 pub(crate) fn plan(
     letter: &DeadLetter,
+    decoded: Vec<Result<Event, DecodeError>>,
     max_redrives: u64,
     group_key_segments: usize,
     fifo: bool,
 ) -> Plan {
     let give_up = |events, reason| Plan { messages: Vec::new(), events, archive: Some(reason) };
-    let decoded = shared::decode(&letter.body);
     let undecodable = decoded
         .iter()
         .find_map(|event| event.as_ref().err())

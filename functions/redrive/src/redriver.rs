@@ -89,12 +89,11 @@ impl Redriver {
 
 fn log(report: &Report) {
     let text = serde_json::to_string(report).unwrap_or_default();
-    let nothing = report.moved_nothing();
     if report.stopped == Stopped::Canary {
         warn!(report = text, "redrive stopped: the cause persists");
     } else if report.failed > 0 {
         warn!(report = text, redrive.failed = report.failed, "redrive left failures behind");
-    } else if nothing {
+    } else if report.moved_nothing {
         info!(report = text, "redrive moved nothing");
     } else {
         info!(report = text, redrive.redriven = report.redriven, "redrive done");

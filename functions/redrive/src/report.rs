@@ -32,6 +32,8 @@ pub struct Report {
     pub canary: Option<Canary>,
     pub duration_ms: u64,
     pub stopped: Stopped,
+    /// Whether all is where it was.
+    pub moved_nothing: bool,
 }
 
 /// Why a run ended.
@@ -45,14 +47,8 @@ pub enum Stopped {
     Deadline,
     /// `maxMessages` were selected.
     MaxMessages,
-    /// The canaries failed, so the cause persists; the rest waits for the next run.
+    /// The canaries failed or were refused, so the cause persists; the rest waits for the next run.
     Canary,
     /// The dead-letter queue could not be read any more.
     ReceiveFailed,
-}
-
-impl Report {
-    pub fn moved_nothing(&self) -> bool {
-        self.redriven == 0 && self.archived.is_empty()
-    }
 }

@@ -1,7 +1,9 @@
+use std::{fmt::Display, ops::RangeInclusive};
+
 use jiff::{Timestamp, Zoned};
 use serde::Deserialize;
 
-use crate::{Config, Error, restore::Which};
+use crate::{Config, Error, archive, config, restore::Which};
 
 /// What an invocation is to do: its event over the defaults of the environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,30 +66,38 @@ impl Request {
     pub(crate) fn read(event: &str, config: &Config, now: Timestamp) -> Result<Self, Error> {
         let overrides = overrides(event)?;
         overrides.check_mode()?;
-        let limit = |name: &str, value: Option<u64>| match value {
-            Some(0) => Err(Error::Request(format!("`{name}`: expected a number from 1, found 0"))),
-            value => Ok(value),
-        };
         let before = overrides.before.as_deref().unwrap_or("start-of-day");
-        let rate = limit("maxPerSecond", overrides.max_per_second.map(u64::from))?;
-        let max_per_second = rate.and(overrides.max_per_second).or(config.max_per_second);
+        let rate = within("maxPerSecond", overrides.max_per_second, &config::PER_SECOND)?;
+        let max_per_second = rate.or(config.max_per_second);
         match (overrides.mode, overrides.keys, overrides.prefix) {
             (Mode::Selective, ..) => {}
             (Mode::Managed, ..) => return Ok(Self::Managed { max_per_second }),
-            (Mode::Restore, Some(keys), None) => return Ok(Self::Restore(Which::Keys(keys))),
-            (Mode::Restore, None, Some(prefix)) => return Ok(Self::Restore(Which::Prefix(prefix))),
+            (Mode::Restore, Some(keys), None) => {
+                keys.iter().try_for_each(|key| check_in_archive("keys", key))?;
+                return Ok(Self::Restore(Which::Keys(keys)));
+            }
+            (Mode::Restore, None, Some(prefix)) => {
+                check_in_archive("prefix", &prefix)?;
+                return Ok(Self::Restore(Which::Prefix(prefix)));
+            }
             (Mode::Restore, ..) => {
                 let problem = "mode `restore`: expected either `keys` or `prefix`";
                 return Err(Error::Request(problem.to_owned()));
             }
         }
+        let max_messages = within("maxMessages", overrides.max_messages, &config::MESSAGES)?;
+        let max_redrives = within("maxRedrives", overrides.max_redrives, &config::REDRIVES)?;
+        let canaries = within("canaryMessages", overrides.canary_messages, &config::CANARIES)?;
+        if overrides.error_class.as_deref() == Some("") {
+            return Err(Error::Request("`errorClass`: expected a name, found none".to_owned()));
+        }
         Ok(Self::Selective(Selection {
             dry_run: overrides.dry_run.unwrap_or(false),
             before: read_before(before, config, now)?,
-            max_messages: limit("maxMessages", overrides.max_messages)?.or(config.max_messages),
+            max_messages: max_messages.or(config.max_messages),
             max_per_second,
-            max_redrives: overrides.max_redrives.unwrap_or(config.max_redrives),
-            canary_messages: overrides.canary_messages.unwrap_or(config.canary_messages),
+            max_redrives: max_redrives.unwrap_or(config.max_redrives),
+            canary_messages: canaries.unwrap_or(config.canary_messages),
             error_class: overrides.error_class,
         }))
     }
@@ -129,6 +139,30 @@ fn overrides(event: &str) -> Result<Overrides, Error> {
     let read: Result<Option<Overrides>, _> = serde_path_to_error::deserialize(&mut event);
     read.map(Option::unwrap_or_default)
         .map_err(|error| Error::Request(format!("`{}`: {}", error.path(), error.inner())))
+}
+
+fn within<N: PartialOrd + Display>(
+    name: &str,
+    value: Option<N>,
+    range: &RangeInclusive<N>,
+) -> Result<Option<N>, Error> {
+    match value {
+        Some(value) if !range.contains(&value) => Err(Error::Request(format!(
+            "`{name}`: expected a number from {} to {}, found {value}",
+            range.start(),
+            range.end()
+        ))),
+        value => Ok(value),
+    }
+}
+
+/// A prefix that is too short would restore all there is.
+fn check_in_archive(name: &str, key: &str) -> Result<(), Error> {
+    if key.starts_with(archive::FOLDER) {
+        return Ok(());
+    }
+    let folder = archive::FOLDER;
+    Err(Error::Request(format!("`{name}`: expected what starts with `{folder}`, found `{key}`")))
 }
 
 /// `start-of-day` is where the calendar day of the time zone starts, which is not always midnight
@@ -241,7 +275,18 @@ mod tests {
     fn a_bad_field_is_named() {
         assert!(error(r#"{"dryrun": true}"#).contains("unknown field `dryrun`, expected"));
         assert!(error(r#"{"maxMessages": "ten"}"#).contains("`maxMessages`: invalid type"));
-        assert!(error(r#"{"maxMessages": 0}"#).contains("`maxMessages`: expected a number from 1"));
+        assert!(error(r#"{"maxMessages": -1}"#).contains("`maxMessages`: invalid value"));
+        for (event, problem) in [
+            (r#"{"maxMessages": 0}"#, "`maxMessages`: expected a number from 1 to "),
+            (r#"{"maxPerSecond": 0}"#, "`maxPerSecond`: expected a number from 1 to 10000"),
+            (r#"{"maxRedrives": 0}"#, "`maxRedrives`: expected a number from 1 to 1000"),
+            (r#"{"canaryMessages": 101}"#, "`canaryMessages`: expected a number from 0 to 100"),
+            (r#"{"errorClass": ""}"#, "`errorClass`: expected a name"),
+            (r#"{"before": "2026-11-01"}"#, "`before`: expected `start-of-day`, `now` or"),
+            (r#"{"source": "aws.s3", "detail-type": "Object Created"}"#, "unknown field `source`"),
+        ] {
+            assert!(error(event).contains(problem), "{event}: {}", error(event));
+        }
         assert!(error(r#"{"before": "yesterday"}"#).contains("found `yesterday`"));
         assert!(error("[]").contains("cannot read the invocation event"));
     }
@@ -266,6 +311,14 @@ mod tests {
             ),
             (r#"{"keys": ["k"]}"#, "`keys`: has no effect in mode `selective`"),
             (r#"{"mode": "restore"}"#, "expected either `keys` or `prefix`"),
+            (
+                r#"{"mode": "restore", "prefix": ""}"#,
+                "`prefix`: expected what starts with `dead-letters/`",
+            ),
+            (
+                r#"{"mode": "restore", "keys": ["dead-letters/a", "b"]}"#,
+                "`keys`: expected what starts with `dead-letters/`, found `b`",
+            ),
             (r#"{"mode": "fast"}"#, "`mode`: unknown variant `fast`, expected one of"),
         ] {
             assert!(error(event).contains(problem), "{event}: {}", error(event));

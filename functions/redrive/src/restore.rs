@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use shared::Event;
 use tokio::time::Instant;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::{Archive, Error, archive::Stored};
 
@@ -28,6 +28,9 @@ pub(crate) enum Which {
 pub struct Restored {
     /// Confirmed by the work queue, and marked.
     pub restored: u64,
+    /// The same for what could be decoded. The mark says what could not, and a restore by newer
+    /// code tries that again.
+    pub restored_in_part: u64,
     /// Marked by an earlier restore, so left alone.
     pub restored_before: u64,
     /// Not confirmed, or not marked: a repeat is harmless.
@@ -38,15 +41,29 @@ pub struct Restored {
 
 /// The fields of a document that a restore needs.
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Document {
     body: String,
     events: Vec<Event>,
-    #[serde(rename = "groupId")]
     group_id: Option<String>,
+    restored: Option<Mark>,
+}
+
+/// What was restored of a document: its field `restored`, beside the time in `restoredAt`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Mark {
+    /// Names of the executions that the sent events start.
+    executions: Vec<String>,
+    /// Whether the body was sent as it came, because nothing in it could be decoded.
+    body: bool,
+    /// What was not sent, because it could not be decoded: the reasons.
+    left: Vec<String>,
 }
 
 enum End {
     Restored,
+    RestoredInPart,
     RestoredBefore,
     Failed,
     Left,
@@ -69,11 +86,15 @@ pub(crate) async fn run(
             return End::Left;
         }
         match one(archive, work_queue, &key, group_key_segments, now, until).await {
-            Ok(true) => {
+            Ok(Some(mark)) if mark.left.is_empty() || mark.body => {
                 info!(archive.key = key, "restored");
                 End::Restored
             }
-            Ok(false) => End::RestoredBefore,
+            Ok(Some(mark)) => {
+                warn!(archive.key = key, error = mark.left.join("; "), "restored in part");
+                End::RestoredInPart
+            }
+            Ok(None) => End::RestoredBefore,
             Err(problem) => {
                 error!(archive.key = key, error = problem, "not restored");
                 End::Failed
@@ -85,6 +106,7 @@ pub(crate) async fn run(
     while let Some(end) = ends.next().await {
         match end {
             End::Restored => restored.restored += 1,
+            End::RestoredInPart => restored.restored_in_part += 1,
             End::RestoredBefore => restored.restored_before += 1,
             End::Failed => restored.failed += 1,
             End::Left => restored.left += 1,
@@ -93,8 +115,8 @@ pub(crate) async fn run(
     Ok(restored)
 }
 
-/// Sends what one document holds, and marks it once that is confirmed. `false` if it is marked
-/// already.
+/// Sends what one document holds and was not sent before, and marks it once that is confirmed. None
+/// if there is nothing to send.
 async fn one(
     archive: &Archive,
     work_queue: &Queue,
@@ -102,16 +124,20 @@ async fn one(
     group_key_segments: usize,
     now: Timestamp,
     until: Instant,
-) -> Result<bool, String> {
+) -> Result<Option<Mark>, String> {
     let Stored { mut document, e_tag } = archive.get(key).await.map_err(|e| e.to_string())?;
-    if document.get("restoredAt").is_some() {
-        return Ok(false);
-    }
-    let read: Document = serde_json::from_value(document.clone()).map_err(|e| e.to_string())?;
-    let mut messages = Vec::new();
-    for event in read.events {
+    let read = Document::deserialize(&document).map_err(|e| e.to_string())?;
+    let (events, left) = content(&read);
+    let mut mark = read.restored.unwrap_or_default();
+    let events: Vec<Event> = events
+        .into_iter()
         // Its failures so far are forgiven, and its redrives start anew with the attributes.
-        let event = event.forgiven();
+        .map(Event::forgiven)
+        .filter(|event| !mark.executions.contains(&event.execution_name()))
+        .collect();
+
+    let mut messages = Vec::new();
+    for event in &events {
         messages.push(Message {
             body: event.to_json().map_err(|e| e.to_string())?,
             group_id: read.group_id.clone().or_else(|| Some(event.group(group_key_segments))),
@@ -121,8 +147,9 @@ async fn one(
             ..Message::default()
         });
     }
-    if messages.is_empty() {
+    if messages.is_empty() && mark.executions.is_empty() && !mark.body {
         // Nothing in it could be decoded. The consumer of today may be able to.
+        mark.body = true;
         messages.push(Message {
             body: read.body,
             group_id: read.group_id.or_else(|| Some("restored".to_owned())),
@@ -130,10 +157,32 @@ async fn one(
             ..Message::default()
         });
     }
+    if messages.is_empty() {
+        return Ok(None);
+    }
     for confirmation in work_queue.send(messages, until).await {
         confirmation.map_err(|e| e.to_string())?;
     }
+    mark.executions.extend(events.iter().map(Event::execution_name));
+    mark.left = left;
     document["restoredAt"] = Value::String(now.to_string());
+    document["restored"] = serde_json::to_value(&mark).map_err(|e| e.to_string())?;
     archive.replace(key, &document, &e_tag).await.map_err(|e| e.to_string())?;
-    Ok(true)
+    Ok(Some(mark))
+}
+
+/// The events of a document, and why the rest of its body is none. Today's decoder may find more in
+/// the body than the one that archived it, and that one may have asked Step Functions.
+fn content(document: &Document) -> (Vec<Event>, Vec<String>) {
+    let mut events = document.events.clone();
+    let mut left = Vec::new();
+    for decoded in shared::decode(&document.body) {
+        match decoded {
+            Ok(event) if events.iter().any(|known| known.id == event.id) => {}
+            Ok(event) => events.push(event),
+            Err(error) if error.input_left_out_of.is_some() && !document.events.is_empty() => {}
+            Err(error) => left.push(error.to_string()),
+        }
+    }
+    (events, left)
 }

@@ -2,9 +2,11 @@ use std::time::Duration;
 
 use aws_config::{BehaviorVersion, SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
 use aws_smithy_http_client::{
-    Builder,
-    tls::{Provider, rustls_provider::CryptoMode},
+    Builder, HttpClientError,
+    tls::{Provider, TlsContext, rustls_provider::CryptoMode},
 };
+
+use crate::{SettingError, Settings, trust};
 
 /// One attempt of one call. AWS answers in tens of milliseconds; what takes longer than this is
 /// better asked again.
@@ -17,14 +19,26 @@ const ATTEMPTS: u32 = 3;
 const INITIAL_BACKOFF: Duration = Duration::from_millis(100);
 const MAX_BACKOFF: Duration = Duration::from_secs(1);
 
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error(transparent)]
+    Setting(#[from] SettingError),
+    #[error("TLS cannot be set up")]
+    Tls(#[from] HttpClientError),
+}
+
 /// What all SDK clients of a function share, one HTTP client above all: each client would otherwise
 /// keep connections of its own and read the root certificates again.
 ///
 /// TLS is rustls on ring. AWS-LC, the SDK's default, gathers CPU-jitter entropy in its first
 /// handshake: some 20 ms of CPU at every cold start.
-pub async fn sdk_config() -> SdkConfig {
-    let http_client = Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
-    aws_config::defaults(BehaviorVersion::latest())
+pub async fn sdk_config(settings: &Settings<'_>) -> Result<SdkConfig, ConfigError> {
+    let tls = TlsContext::builder().with_trust_store(trust::store(settings)?).build()?;
+    let http_client = Builder::new()
+        .tls_provider(Provider::Rustls(CryptoMode::Ring))
+        .tls_context(tls)
+        .build_https();
+    let config = aws_config::defaults(BehaviorVersion::latest())
         .http_client(http_client)
         .retry_config(
             RetryConfig::standard()
@@ -39,5 +53,6 @@ pub async fn sdk_config() -> SdkConfig {
                 .build(),
         )
         .load()
-        .await
+        .await;
+    Ok(config)
 }

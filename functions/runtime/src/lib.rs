@@ -8,10 +8,11 @@ mod metrics;
 mod pacer;
 mod queue;
 mod settings;
+mod trust;
 
-pub use clients::sdk_config;
+pub use clients::{ConfigError, sdk_config};
 pub use deadline::Deadline;
-pub use log::init as init_log;
+pub use log::{init as init_log, to as log_to};
 pub use metrics::Metrics;
 pub use pacer::Pacer;
 pub use queue::{Attribute, MAX_MESSAGE_BYTES, Message, Queue, SendError};

@@ -1,7 +1,11 @@
 //! The one place that sends to a queue: batched by both limits, retried entry by entry, and
 //! confirmed entry by entry.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use aws_sdk_sqs::{
     Client,
@@ -94,6 +98,9 @@ pub enum SendError {
     Unanswered,
     #[error("no confirmation in time")]
     OutOfTime,
+    /// FIFO queues only: sent, it might overtake.
+    #[error("a message before it in its group is not confirmed")]
+    Behind,
 }
 
 /// A queue that messages are sent to.
@@ -120,8 +127,47 @@ impl Queue {
     /// Sends all messages and tells for each, in their order, whether the queue has confirmed it.
     /// Ends by `until`; what is not confirmed then is an error.
     pub async fn send(&self, messages: Vec<Message>, until: Instant) -> Vec<Result<(), SendError>> {
-        // Messages of one group stay in order only if no batch overtakes another.
-        let concurrency = if self.is_fifo() { 1 } else { CONCURRENCY };
+        if self.is_fifo() {
+            return self.send_in_order(messages, until).await;
+        }
+        self.send_batches(messages, until).await
+    }
+
+    /// Sends to a FIFO queue: no message before the one ahead of it in its group is confirmed. An
+    /// entry that a batch rejects would be overtaken by those behind it in the batch, so a round
+    /// holds one message of each group.
+    async fn send_in_order(
+        &self,
+        messages: Vec<Message>,
+        until: Instant,
+    ) -> Vec<Result<(), SendError>> {
+        let mut results = vec![Err(SendError::Behind); messages.len()];
+        let mut waiting: Vec<(usize, Message)> = messages.into_iter().enumerate().collect();
+        while !waiting.is_empty() {
+            let mut groups = HashSet::new();
+            let (round, rest): (Vec<_>, Vec<_>) = waiting
+                .into_iter()
+                .partition(|(_, message)| groups.insert(message.group_id.clone()));
+            let (indices, round): (Vec<usize>, Vec<Message>) = round.into_iter().unzip();
+            let in_round: Vec<_> = round.iter().map(|message| message.group_id.clone()).collect();
+            let answers = self.send_batches(round, until).await;
+            for ((index, group), answer) in indices.into_iter().zip(in_round).zip(answers) {
+                if answer.is_err() {
+                    groups.remove(&group);
+                }
+                results[index] = answer;
+            }
+            waiting = rest;
+            waiting.retain(|(_, message)| groups.contains(&message.group_id));
+        }
+        results
+    }
+
+    async fn send_batches(
+        &self,
+        messages: Vec<Message>,
+        until: Instant,
+    ) -> Vec<Result<(), SendError>> {
         let sizes: Vec<usize> = messages.iter().map(Message::size).collect();
         let mut messages = messages.into_iter();
         let batches: Vec<Vec<Message>> = batch_lengths(&sizes)
@@ -130,7 +176,7 @@ impl Queue {
             .collect();
         stream::iter(batches)
             .map(|batch| self.send_batch(batch, until))
-            .buffered(concurrency)
+            .buffered(CONCURRENCY)
             .collect::<Vec<_>>()
             .await
             .concat()
@@ -271,7 +317,7 @@ impl SendError {
         match self {
             Self::Rejected { code, sender_fault, .. } => !sender_fault || code.contains("Throttl"),
             Self::Unanswered => true,
-            Self::Call(_) | Self::OutOfTime => false,
+            Self::Call(_) | Self::OutOfTime | Self::Behind => false,
         }
     }
 }

@@ -92,15 +92,18 @@ impl Emulator {
         let process = Job::with_scratch(
             project,
             &tools.python,
-            tools.ministack(),
+            tools.ministack_python(),
             &run.path,
             run.log("emulator"),
         )
+        .args([project.emulator()])
         .without_env(is_for_rust_programs)
         .for_the_emulator(functions_endpoint, REGION)
         .env("BIND_HOST", "127.0.0.1")
         .env("GATEWAY_PORT", port.to_string())
         .env("MINISTACK_REGION", REGION)
+        // Enforces IAM: the functions have the rights of their roles, and no more.
+        .env("AUTH", "true")
         // These two would open ports on every interface.
         .env("IOT_MTLS_ENABLED", "0")
         .env("SFTP_ENABLED", "0")

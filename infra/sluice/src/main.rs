@@ -22,7 +22,11 @@ struct Cli {
 enum Command {
     Demo(Demo),
     /// Install the pinned Python tools (sam, cargo-lambda, cfn-lint, statelint) and print their folder
-    Tools,
+    Tools {
+        /// Install checkov, and print the folder of that
+        #[arg(long)]
+        checkov: bool,
+    },
 }
 
 #[tokio::main]
@@ -45,8 +49,14 @@ async fn main() -> ExitCode {
 async fn run(command: Command) -> Result<(), DemoError> {
     match command {
         Command::Demo(demo) => demo.run().await?,
-        Command::Tools => {
-            println!("{}", Tools::install(&Project::find()?).await?.bin().display());
+        Command::Tools { checkov } => {
+            let project = Project::find()?;
+            let folder = if checkov {
+                Tools::install_checkov(&project).await?
+            } else {
+                Tools::install(&project).await?.bin().to_owned()
+            };
+            println!("{}", folder.display());
         }
     }
     Ok(())

@@ -45,6 +45,11 @@ impl Project {
     pub(crate) fn supervisor(&self) -> PathBuf {
         self.root.join("infra/sluice/src/supervise.py")
     }
+
+    /// The program that starts `MiniStack`.
+    pub(crate) fn emulator(&self) -> PathBuf {
+        self.root.join("infra/sluice/src/emulator.py")
+    }
 }
 
 /// The logs and scratch files of one running stack. Folders are taken in turn and taken again, so

@@ -73,7 +73,8 @@ pub async fn deploy(
         .args(["--no-confirm-changeset", "--no-fail-on-empty-changeset", "--template-file"])
         .args([&build.template])
         .args(["--capabilities", "CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"])
-        .args(["--parameter-overrides", &build.architecture])
+        // MiniStack knows neither saved queries nor alarms that compute.
+        .args(["--parameter-overrides", &build.architecture, "Observability=Basic"])
         .args(parameters)
         .for_the_emulator(&endpoint, REGION)
         .run("sam deploy")

@@ -13,7 +13,7 @@ use crate::supervise::Job;
 pub struct Tools {
     /// The interpreter that the virtual environments were made with.
     pub(crate) python: PathBuf,
-    ministack: PathBuf,
+    ministack_python: PathBuf,
     bin: PathBuf,
 }
 
@@ -24,12 +24,21 @@ impl Tools {
         let environments = make_folder(project.target.join("venv"))?;
         let _lock = lock(&environments.join(".lock")).await?;
         Ok(Self {
-            ministack: install(project, &python, &environments, "emulator")
+            ministack_python: install(project, &python, &environments, "emulator")
                 .await?
-                .join("bin/ministack"),
+                .join("bin/python"),
             bin: install(project, &python, &environments, "tools").await?.join("bin"),
             python: python.executable,
         })
+    }
+
+    /// Installs checkov too and gives its folder. Apart from the others, because only the checks
+    /// want it, and it brings a hundred packages of its own choice of versions.
+    pub async fn install_checkov(project: &Project) -> Result<PathBuf, Error> {
+        let python = find_python()?;
+        let environments = make_folder(project.target.join("venv"))?;
+        let _lock = lock(&environments.join(".lock")).await?;
+        Ok(install(project, &python, &environments, "checkov").await?.join("bin"))
     }
 
     /// Folder of `sam`, `cargo-lambda`, `cfn-lint` and `statelint`.
@@ -41,8 +50,9 @@ impl Tools {
         self.bin.join("sam")
     }
 
-    pub(crate) fn ministack(&self) -> &Path {
-        &self.ministack
+    /// The interpreter that finds `MiniStack`.
+    pub(crate) fn ministack_python(&self) -> &Path {
+        &self.ministack_python
     }
 }
 

@@ -106,6 +106,39 @@ fn a_failed_execution_comes_back_as_the_next_attempt() {
 }
 
 #[test]
+fn an_execution_comes_back_however_it_failed() {
+    for status in ["FAILED", "TIMED_OUT", "ABORTED"] {
+        let mut change = sample_json("step-functions-status-failed.json");
+        change["detail"]["status"] = json!(status);
+        assert_eq!(event(&change.to_string()).attempt, 1, "{status}");
+    }
+}
+
+#[test]
+fn an_execution_whose_input_was_left_out_is_named() {
+    let without_input = sample_json("step-functions-status-timed-out-without-input.json");
+    let mut without_field = without_input.clone();
+    without_field["detail"].as_object_mut().expect("object").remove("input");
+    for change in [without_input, without_field] {
+        let errors = decode(&change.to_string());
+        let [Err(error)] = errors.as_slice() else { panic!("{errors:?}") };
+        assert_eq!(
+            error.to_string(),
+            "cannot decode a Step Functions status change: expected the input, which Step \
+             Functions leaves out when it is large at `detail.input`"
+        );
+        let arn = change["detail"]["executionArn"].as_str();
+        assert_eq!(error.input_left_out_of.as_deref(), arn);
+    }
+    // With the input, as Step Functions has it, the event is the same as if it had been included.
+    let included = sample_json("step-functions-status-failed.json");
+    let input = included["detail"]["input"].as_str().expect("an input");
+    assert_eq!(shared::decode_failed_input(input), decode(&included.to_string()));
+    let nothing = shared::decode_failed_input("[]").remove(0).expect_err("no event");
+    assert_eq!(nothing.input_left_out_of, None);
+}
+
+#[test]
 fn an_execution_that_did_not_fail_is_not_started_again() {
     for status in ["RUNNING", "SUCCEEDED"] {
         let mut change = sample_json("step-functions-status-failed.json");

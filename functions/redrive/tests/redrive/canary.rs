@@ -65,3 +65,41 @@ async fn poison_is_no_canary() {
     assert_eq!(report.canary, Some(Canary { succeeded: 1, ..Canary::default() }));
     assert_eq!(report.archived.len(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn canaries_that_the_work_queue_refuses_stop_the_run() {
+    let fake = many_with_canaries(3, ExecutionStatus::Succeeded);
+    fake.state().fails_every.insert("send", 1);
+    let report = nightly(&fake).await;
+    let canary = report.canary.expect("canaries");
+    assert_eq!((canary.refused, canary.succeeded, canary.failed), (3, 0, 0));
+    assert!(canary.error.expect("an error").contains("InternalError"));
+    assert_eq!((report.stopped, report.failed, report.seen), (Stopped::Canary, 3, 3));
+    assert!(report.moved_nothing);
+    assert_eq!(fake.visible(), 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn canaries_of_which_one_is_taken_and_succeeds_stop_nothing() {
+    let fake = many_with_canaries(4, ExecutionStatus::Succeeded);
+    // Of four entries each is sent four times; the last try of the last one succeeds.
+    fake.state().fails_until.insert("send", 16);
+    let report = nightly(&fake).await;
+    let canary = report.canary.expect("canaries");
+    assert_eq!((canary.refused, canary.succeeded), (3, 1));
+    assert_eq!((report.redriven, report.failed, report.stopped), (97, 3, Stopped::Empty));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_received_with_the_canaries_costs_no_call_of_its_own() {
+    let fake = many_with_canaries(3, ExecutionStatus::Succeeded);
+    assert_eq!(nightly(&fake).await.redriven, 100);
+    let letters = (0..100).map(|n| letter(&format!("k{n:03}")).sent("2026-11-20T15:00:00Z"));
+    let new = Fake::with(letters).canaries(3, now(), ExecutionStatus::Succeeded);
+    assert_eq!(nightly(&new).await.too_new, 100);
+    for fake in [fake, new] {
+        let received = fake.state().calls["receive"];
+        // Ten full answers, and two empty ones for the canaries and for each receiver at most.
+        assert!((10..=20).contains(&received), "{received}");
+    }
+}

@@ -1,5 +1,5 @@
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -12,7 +12,7 @@ use aws_sdk_s3::{
         put_object::{PutObjectError, PutObjectOutput},
     },
 };
-use aws_sdk_sfn::types::ExecutionStatus;
+use aws_sdk_sfn::types::{ExecutionStatus, error::ExecutionDoesNotExist};
 use aws_sdk_sqs::{
     Client,
     operation::{
@@ -24,6 +24,7 @@ use aws_sdk_sqs::{
         send_message_batch::SendMessageBatchOutput,
         start_message_move_task::{StartMessageMoveTaskError, StartMessageMoveTaskOutput},
     },
+    primitives::Blob,
     types::{
         BatchResultErrorEntry, ChangeMessageVisibilityBatchResultEntry,
         DeleteMessageBatchResultEntry, ListMessageMoveTasksResultEntry, Message,
@@ -72,6 +73,11 @@ impl Letter {
         self
     }
 
+    pub(crate) fn binary(mut self, name: &str, value: &str) -> Self {
+        self.attributes.insert(name.to_owned(), ("Binary", value.to_owned()));
+        self
+    }
+
     pub(crate) fn redrives(mut self, times: u32) -> Self {
         self.attributes.insert("redrives".to_owned(), ("Number", times.to_string()));
         self
@@ -88,6 +94,7 @@ pub(crate) struct Fake {
     state: Arc<Mutex<State>>,
     pub(crate) max_per_second: Option<u32>,
     pub(crate) canary_messages: u64,
+    fifo: bool,
 }
 
 #[derive(Default)]
@@ -98,12 +105,20 @@ pub(crate) struct State {
     pub(crate) calls: BTreeMap<&'static str, u32>,
     /// One in so many entries of these calls fails.
     pub(crate) fails_every: HashMap<&'static str, u32>,
+    /// So many entries of these calls fail, less one.
+    pub(crate) fails_until: HashMap<&'static str, u32>,
     entries: u32,
     pub(crate) looks_until_moved: u32,
+    /// The message with which a move task is refused.
+    pub(crate) refuses_move: Option<&'static str>,
     looks: HashMap<String, u32>,
     /// How and when the executions of canaries end and start.
     ends: Option<ExecutionStatus>,
     started: Timestamp,
+    /// Inputs of executions, by ARN.
+    pub(crate) inputs: HashMap<String, String>,
+    /// Messages with this are not taken by the work queue.
+    pub(crate) refused: Option<String>,
     /// Calls that fail as a whole, always.
     pub(crate) broken: Vec<&'static str>,
 }
@@ -111,7 +126,15 @@ pub(crate) struct State {
 impl State {
     fn fails(&mut self, call: &'static str) -> bool {
         self.entries += 1;
+        if let Some(left) = self.fails_until.get_mut(call) {
+            *left = left.saturating_sub(1);
+            return *left > 0;
+        }
         self.fails_every.get(call).is_some_and(|every| self.entries.is_multiple_of(*every))
+    }
+
+    fn refuses(&self, entry: &SendMessageBatchRequestEntry) -> bool {
+        self.refused.as_ref().is_some_and(|text| entry.message_body().contains(text))
     }
 
     fn called(&mut self, call: &'static str) -> bool {
@@ -136,6 +159,11 @@ impl Fake {
         (state.started, state.ends) = (started, Some(ends));
         drop(state);
         Self { canary_messages: count, ..self }
+    }
+
+    /// With FIFO queues.
+    pub(crate) fn fifo(self) -> Self {
+        Self { fifo: true, ..self }
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -181,8 +209,8 @@ impl Fake {
                 canary_messages: self.canary_messages,
                 group_key_segments: 2,
             },
-            dead_letter_queue: DeadLetterQueue::new(self.sqs(), "http://x/dead"),
-            work_queue: Queue::new(self.sqs(), "http://x/work"),
+            dead_letter_queue: DeadLetterQueue::new(self.sqs(), self.url("dead")),
+            work_queue: Queue::new(self.sqs(), self.url("work")),
             archive: Archive::new(self.s3(), "archive"),
             executions: Executions::new(
                 self.step_functions(),
@@ -191,7 +219,11 @@ impl Fake {
         }
     }
 
-    #[expect(clippy::too_many_lines, reason = "five calls, one after the other")]
+    fn url(&self, name: &str) -> String {
+        format!("http://x/{name}{}", if self.fifo { ".fifo" } else { "" })
+    }
+
+    #[expect(clippy::too_many_lines, reason = "seven calls, one after the other")]
     fn sqs(&self) -> Client {
         let error =
             |code: &str| ErrorMetadata::builder().code(code).message("as the test says").build();
@@ -208,9 +240,14 @@ impl Fake {
             let hidden = request.visibility_timeout().expect("a visibility timeout");
             let hidden = Duration::from_secs(hidden.try_into().expect("positive"));
             let most = request.max_number_of_messages().expect("a number");
-            let visible =
-                |letter: &&mut Letter| letter.hidden_until.is_none_or(|until| until <= now);
-            let messages = state.letters.iter_mut().filter(visible);
+            let is_hidden = |letter: &Letter| letter.hidden_until.is_some_and(|until| until > now);
+            // A FIFO queue shows nothing of a group of which something is hidden.
+            let blocked = state.letters.iter().filter(|letter| fake.fifo && is_hidden(letter));
+            let blocked: HashSet<_> = blocked.map(|letter| letter.group.clone()).collect();
+            let messages = state
+                .letters
+                .iter_mut()
+                .filter(|letter| !is_hidden(letter) && !blocked.contains(&letter.group));
             let messages: Vec<Message> = messages
                 .take(most.try_into().expect("positive"))
                 .map(|letter| {
@@ -268,7 +305,7 @@ impl Fake {
                 .set_successful(Some(Vec::new()))
                 .set_failed(Some(Vec::new()));
             for entry in request.entries() {
-                output = if state.fails("send") {
+                output = if state.fails("send") || state.refuses(entry) {
                     output.failed(rejection(entry.id()))
                 } else {
                     state.work.push(entry.clone());
@@ -292,9 +329,10 @@ impl Fake {
         let fake = self.clone();
         let start = mock!(Client::start_message_move_task).then_compute_response(move |request| {
             let mut state = fake.state();
-            if state.called("move") {
-                let error = error("AWS.SimpleQueueService.UnsupportedOperation");
-                return MockResponse::Error(StartMessageMoveTaskError::generic(error));
+            state.called("move");
+            if let Some(message) = state.refuses_move {
+                let error = ErrorMetadata::builder().code("InvalidParameterValue").message(message);
+                return MockResponse::Error(StartMessageMoveTaskError::generic(error.build()));
             }
             assert_eq!(request.source_arn(), Some("arn:aws:sqs:eu-west-1:1:dead"));
             assert_eq!(request.destination_arn(), Some("arn:aws:sqs:eu-west-1:1:work"));
@@ -329,7 +367,28 @@ impl Fake {
         let rule = mock!(aws_sdk_sfn::Client::describe_execution).then_compute_response(
             move |request: &call::DescribeExecutionInput| {
                 let mut state = fake.state();
+                if state.called("describe") {
+                    let error = aws_sdk_sfn::error::ErrorMetadata::builder().code("Broken");
+                    return MockResponse::Error(call::DescribeExecutionError::generic(
+                        error.build(),
+                    ));
+                }
                 let arn = request.execution_arn().expect("an ARN").to_owned();
+                let output = call::DescribeExecutionOutput::builder()
+                    .execution_arn(&arn)
+                    .state_machine_arn("arn:aws:states:eu-west-1:1:stateMachine:m")
+                    .start_date(DateTime::from_millis(state.started.as_millisecond()));
+                if let Some(input) = state.inputs.get(&arn) {
+                    let output = output.status(ExecutionStatus::TimedOut).input(input);
+                    return MockResponse::Output(output.build().expect("complete"));
+                }
+                let missing = || {
+                    let error = ExecutionDoesNotExist::builder().build();
+                    MockResponse::Error(call::DescribeExecutionError::ExecutionDoesNotExist(error))
+                };
+                if !arn.starts_with("arn:aws:states:eu-west-1:1:execution:m:") {
+                    return missing();
+                }
                 let name = arn.strip_prefix("arn:aws:states:eu-west-1:1:execution:m:");
                 let name = name.expect("an execution of the machine");
                 let looks = state.looks.entry(arn.clone()).or_default();
@@ -339,19 +398,11 @@ impl Fake {
                     entry.message_body().contains(&name[..40])
                 };
                 if looks == 1 || !state.work.iter().any(sent) {
-                    let missing =
-                        aws_sdk_sfn::error::ErrorMetadata::builder().code("ExecutionDoesNotExist");
-                    let error = call::DescribeExecutionError::generic(missing.build());
-                    return MockResponse::Error(error);
+                    return missing();
                 }
                 let running = ExecutionStatus::Running;
                 let status = if looks == 2 { running } else { state.ends.clone().expect("an end") };
-                let output = call::DescribeExecutionOutput::builder()
-                    .execution_arn(arn)
-                    .state_machine_arn("arn:aws:states:eu-west-1:1:stateMachine:m")
-                    .start_date(DateTime::from_millis(state.started.as_millisecond()))
-                    .status(status)
-                    .error("DynamoDB.ResourceNotFoundException");
+                let output = output.status(status).error("DynamoDB.ResourceNotFoundException");
                 MockResponse::Output(output.build().expect("complete"))
             },
         );
@@ -430,7 +481,11 @@ fn sqs_message(letter: &Letter) -> Message {
         message = message.attributes(MessageSystemAttributeName::MessageGroupId, group);
     }
     for (name, (data_type, value)) in &letter.attributes {
-        let attribute = MessageAttributeValue::builder().data_type(*data_type).string_value(value);
+        let attribute = MessageAttributeValue::builder().data_type(*data_type);
+        let attribute = match *data_type {
+            "Binary" => attribute.binary_value(Blob::new(value.as_bytes())),
+            _ => attribute.string_value(value),
+        };
         message = message.message_attributes(name, attribute.build().expect("complete"));
     }
     message.build()

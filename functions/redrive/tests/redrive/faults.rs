@@ -74,3 +74,32 @@ async fn a_request_that_cannot_be_read_touches_nothing() {
     assert!(matches!(error, Error::Request(_)));
     assert!(fake.state().calls.is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn on_a_fifo_queue_the_order_of_a_group_is_kept() {
+    let letters = (0..30).map(|n| {
+        let group = ["a", "b"][n % 2];
+        letter(&format!("{group}-{n:02}")).group(group)
+    });
+    let fake = Fake::with(letters).fifo();
+    let sent = |group: &str| {
+        let key = |body: &Value| body["data"]["key"].as_str().expect("key").to_owned();
+        let keys = fake.work().iter().map(key).collect::<Vec<_>>();
+        keys.into_iter().filter(|key| key.starts_with(group)).collect::<Vec<_>>()
+    };
+    let all = |group: &str| {
+        let numbers = (0..30).filter(|n| ["a", "b"][n % 2] == group);
+        numbers.map(|n| format!("{group}-{n:02}")).collect::<Vec<_>>()
+    };
+    fake.state().refused = Some("a-04".to_owned());
+    let report = nightly(&fake).await;
+    assert_eq!(sent("a"), ["a-00", "a-02"]);
+    assert_eq!(sent("b"), all("b"));
+    // What was received behind it in the same answer is left, too.
+    assert_eq!((report.redriven, report.failed), (17, 3));
+
+    fake.state().refused = None;
+    assert_eq!(nightly(&fake).await.redriven, 13);
+    assert_eq!(sent("a"), all("a"));
+    assert!(fake.left().is_empty());
+}

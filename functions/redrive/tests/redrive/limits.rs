@@ -9,7 +9,8 @@ async fn a_dry_run_says_what_it_would_do_and_does_nothing() {
     let fake = Fake::with([letter("a"), letter("b").text("errorClass", "NotJson")]);
     let report = redrive(&fake, &json!({ "dryRun": true })).await.expect("a report");
     assert!(report.dry_run);
-    assert_eq!((report.redriven, report.released), (1, 2));
+    assert_eq!((report.redriven, report.released, report.left), (1, 2, Some(2)));
+    assert!(report.moved_nothing);
     assert_eq!(report.archived, [("NotJson".to_owned(), 1)].into());
     assert_eq!(fake.visible(), 2);
     let state = fake.state();

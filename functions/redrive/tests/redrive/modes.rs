@@ -33,10 +33,24 @@ async fn managed_mode_answers_before_its_deadline_with_the_handle() {
 
 #[tokio::test(start_paused = true)]
 async fn managed_mode_says_why_sqs_refuses() {
-    let fake = Fake::with([]);
-    fake.state().broken.push("move");
-    let error = invoke(&fake, &json!({ "mode": "managed" })).await.expect_err("an error");
-    assert!(error.to_string().contains("a move task is active already"), "{error}");
+    let arn = "arn:aws:sqs:eu-west-1:1:dead";
+    for (message, sentence) in [
+        (
+            "There is already a task running. Only one active task is allowed for a source queue \
+             arn at a given time.",
+            format!("a move task is active already, and {arn} may have one at a time"),
+        ),
+        (
+            "Source queue must be configured as a Dead Letter Queue.",
+            format!("no queue has {arn} as its dead-letter queue"),
+        ),
+        ("Something else.", "cannot start a move task: ".to_owned()),
+    ] {
+        let fake = Fake::with([]);
+        fake.state().refuses_move = Some(message);
+        let error = invoke(&fake, &json!({ "mode": "managed" })).await.expect_err("an error");
+        assert!(error.to_string().contains(&sentence), "{error}");
+    }
 }
 
 /// Two archived messages: poison, and an event whose executions failed.
@@ -59,6 +73,17 @@ async fn archived_messages_go_back_with_their_failures_forgiven() {
     let state = fake.state();
     assert!(state.work.iter().all(|entry| entry.message_attributes().is_none()));
     assert!(state.archive.values().all(|document| document["restoredAt"] == now().to_string()));
+    let marks = |body: bool| {
+        let marks = state.archive.values().map(|document| &document["restored"]);
+        marks.filter(|mark| mark["body"] == body).cloned().collect::<Vec<_>>()
+    };
+    let [as_it_came] = marks(true).try_into().expect("one");
+    assert_eq!(as_it_came["executions"], json!([]));
+    let mut names: Vec<Value> =
+        marks(false).iter().map(|mark| mark["executions"].clone()).collect();
+    names.sort_by_key(|names| names.to_string().len());
+    let id = |key: &str| message(key)["id"].as_str().expect("id").to_owned();
+    assert_eq!(names, [json!([id("poison")]), json!([format!("{}-r6", id("failed"))])]);
     let bodies: Vec<_> =
         state.work.iter().map(SendMessageBatchRequestEntry::message_body).collect();
     assert!(bodies.contains(&"hello"));
@@ -92,4 +117,37 @@ async fn what_the_work_queue_does_not_confirm_is_not_marked() {
     let answer = invoke(&fake, &request).await.expect("an answer");
     assert_eq!(answer, Answer::Restored(Restored { failed: 3, ..Restored::default() }));
     assert!(fake.state().archive.values().all(|document| document.get("restoredAt").is_none()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_decoded_is_not_marked_as_restored() {
+    let body = sample("s3-two-records.json");
+    let fake = Fake::with([Letter::new(&body.replacen("\"2.1\"", "\"3.1\"", 1))]);
+    nightly(&fake).await;
+    fake.state().work.clear();
+    let request = json!({ "mode": "restore", "prefix": "dead-letters/" });
+    let restore = async || invoke(&fake, &request).await.expect("an answer");
+
+    let in_part = Restored { restored_in_part: 1, ..Restored::default() };
+    assert_eq!(restore().await, Answer::Restored(in_part));
+    let second = shared::decode(&body).remove(1).expect("decodable");
+    let mark = fake.state().archive.values().next().expect("a document")["restored"].clone();
+    assert_eq!(mark["executions"], json!([second.execution_name()]));
+    assert_eq!(mark["body"], false);
+    let left = mark["left"][0].as_str().expect("a reason");
+    assert!(left.contains("expected version 2.x, found `3.1`"), "{left}");
+    // The same code finds no more in it.
+    let before = Restored { restored_before: 1, ..Restored::default() };
+    assert_eq!(restore().await, Answer::Restored(before.clone()));
+    assert_eq!(fake.keys(), ["devices/7/한글+1.json"]);
+
+    // As newer code would decode it.
+    for document in fake.state().archive.values_mut() {
+        document["body"] = json!(body);
+    }
+    let restored = Restored { restored: 1, ..Restored::default() };
+    assert_eq!(restore().await, Answer::Restored(restored));
+    let first = "devices/42/state 2026-11-20T21:00:00Z.json";
+    assert_eq!(fake.keys(), [first, "devices/7/한글+1.json"]);
+    assert_eq!(restore().await, Answer::Restored(before));
 }

@@ -64,6 +64,51 @@ async fn a_failed_execution_goes_back_as_its_next_attempt() {
     assert!(fake.work().iter().all(|message| message["attempt"] == 1));
 }
 
+const WITHOUT_INPUT: &str = "step-functions-status-timed-out-without-input.json";
+
+fn execution_without_input() -> String {
+    let change: Value = serde_json::from_str(&sample(WITHOUT_INPUT)).expect("JSON");
+    change["detail"]["executionArn"].as_str().expect("an ARN").to_owned()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_input_that_was_left_out_of_an_event_is_read_from_the_execution() {
+    let fake = Fake::with([Letter::new(&sample(WITHOUT_INPUT))]);
+    let mut input = message("large");
+    input["attempt"] = json!(2);
+    input["data"]["content"] = json!({ "deviceId": "42" });
+    fake.state().inputs.insert(execution_without_input(), input.to_string());
+    for request in [json!({ "dryRun": true }), json!({})] {
+        let report = redrive(&fake, &request).await.expect("a report");
+        assert_eq!((report.redriven, report.archived.len()), (1, 0));
+    }
+    let mut again = message("large");
+    again["attempt"] = json!(3);
+    assert_eq!(fake.work(), [again]);
+    assert!(fake.left().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_input_that_is_left_out_and_gone_is_archived_with_what_there_is() {
+    let fake = Fake::with([Letter::new(&sample(WITHOUT_INPUT))]);
+    let report = nightly(&fake).await;
+    assert_eq!(report.archived, [("Undecodable".to_owned(), 1)].into());
+    let state = fake.state();
+    let document = state.archive.values().next().expect("archived");
+    let message = document["message"].as_str().expect("a message");
+    assert!(message.contains("expected the input, which Step Functions leaves out"), "{message}");
+    assert_eq!(document["body"], sample(WITHOUT_INPUT));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_input_that_cannot_be_read_now_is_left_for_the_next_run() {
+    let fake = Fake::with([Letter::new(&sample(WITHOUT_INPUT)), letter("other")]);
+    fake.state().broken.push("describe");
+    let report = nightly(&fake).await;
+    assert_eq!((report.redriven, report.failed, report.archived.len()), (1, 1, 0));
+    assert_eq!((fake.left(), fake.visible()), (vec!["message-0".to_owned()], 1));
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_has_been_redriven_often_enough_is_archived() {
     let failed = |attempt: u32, restored: u32| {
@@ -97,7 +142,8 @@ async fn what_has_been_redriven_often_enough_is_archived() {
 #[tokio::test(start_paused = true)]
 async fn poison_is_archived_with_all_that_is_known() {
     let poison = letter("k").text("errorClass", "NotJson").text("errorMessage", "line 2 column 15");
-    let fake = Fake::with([poison.redrives(2).group("devices/9")]);
+    let poison = poison.redrives(2).group("devices/9").binary("theirs", "\u{1}ÿ");
+    let fake = Fake::with([poison]);
     let report = nightly(&fake).await;
     assert_eq!(report.archived, [("NotJson".to_owned(), 1)].into());
     assert!(fake.work().is_empty() && fake.left().is_empty());
@@ -122,6 +168,7 @@ async fn poison_is_archived_with_all_that_is_known() {
                 "errorClass": { "type": "String", "text": "NotJson" },
                 "errorMessage": { "type": "String", "text": "line 2 column 15" },
                 "redrives": { "type": "Number", "text": "2" },
+                "theirs": { "type": "Binary", "binary": "AcO/" },
             },
             "body": message.to_string(),
             "events": [message],
@@ -172,6 +219,6 @@ async fn an_archived_document_is_never_overwritten_and_never_doubled() {
 #[tokio::test(start_paused = true)]
 async fn an_empty_queue_says_so() {
     let report = nightly(&Fake::with([])).await;
-    assert!(report.moved_nothing());
+    assert!(report.moved_nothing);
     assert_eq!((report.seen, report.left, report.stopped), (0, Some(0), Stopped::Empty));
 }

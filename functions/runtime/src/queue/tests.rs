@@ -156,6 +156,27 @@ async fn what_is_not_confirmed_in_time_is_an_error() {
     assert!(accepted.lock().expect("lock").is_empty());
 }
 
+#[tokio::test(start_paused = true)]
+async fn on_a_fifo_queue_no_message_overtakes_another_of_its_group() {
+    let decide = |body: &str, times| match body {
+        "a2" => Err(("InternalError", false)),
+        "b1" if times == 1 => Err(("InternalError", false)),
+        _ => Ok(()),
+    };
+    let (queue, accepted, calls) = fake(decide);
+    let queue = Queue { url: "http://localhost/work.fifo".to_owned(), ..queue };
+    let bodies = ["a1", "b1", "a2", "b2", "a3", "b3"];
+    let messages =
+        bodies.map(|body| Message { group_id: Some(body[..1].to_owned()), ..message(body) });
+    let results = queue.send(messages.to_vec(), in_a_minute()).await;
+    let confirmed: Vec<bool> = results.iter().map(Result::is_ok).collect();
+    assert_eq!(confirmed, [true, true, false, true, false, true]);
+    assert!(matches!(results[4], Err(SendError::Behind)));
+    assert_eq!(*accepted.lock().expect("lock"), ["a1", "b1", "b2", "b3"]);
+    // Three rounds, and four more tries of what was rejected.
+    assert_eq!(calls.load(Ordering::Relaxed), 3 + 1 + 3);
+}
+
 #[tokio::test]
 async fn a_queue_that_does_not_answer_has_confirmed_nothing() {
     let silent = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port");

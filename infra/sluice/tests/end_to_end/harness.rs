@@ -31,6 +31,8 @@ struct Shared {
     proxy: Arc<Proxy>,
     project: Project,
     emulator: Arc<Emulator>,
+    /// Held by the one test that redrives.
+    redrive: Mutex<()>,
     run: Arc<RunFolder>,
 }
 
@@ -39,7 +41,21 @@ const QUIET_BUCKET: &str = "end-to-end-quiet";
 
 async fn shared() -> &'static Shared {
     static SHARED: OnceCell<Result<Shared, String>> = OnceCell::const_new();
-    match SHARED.get_or_init(async || start().await.map_err(|error| error.to_string())).await {
+    started(&SHARED, "tests").await
+}
+
+/// The same in an emulator of its own: its dead-letter queue holds what the tests of the redrive put
+/// there and nothing else, and no other test waits for its tens of thousands of letters.
+async fn apart() -> &'static Shared {
+    static APART: OnceCell<Result<Shared, String>> = OnceCell::const_new();
+    started(&APART, "redrive-tests").await
+}
+
+async fn started(
+    cell: &'static OnceCell<Result<Shared, String>>,
+    run: &'static str,
+) -> &'static Shared {
+    match cell.get_or_init(async || start(run).await.map_err(|error| error.to_string())).await {
         Ok(shared) => shared,
         Err(error) => panic!("the stack did not start: {error}"),
     }
@@ -78,13 +94,22 @@ async fn start_beside(
         proxy: Arc::clone(&shared.proxy),
         project: project.clone(),
         emulator: Arc::clone(&shared.emulator),
+        redrive: Mutex::default(),
         run: Arc::clone(&shared.run),
     })
 }
 
-async fn start() -> Result<Shared, sluice::Error> {
+/// The same as a bare stack, with the proxy of its functions.
+pub(crate) async fn deploy_beside(name: &str, parameters: &[&str]) -> (Stack, Arc<Proxy>) {
+    match start_beside(shared().await, name, parameters).await {
+        Ok(beside) => (beside.stack, beside.proxy),
+        Err(error) => panic!("{name} was not deployed: {error}"),
+    }
+}
+
+async fn start(run: &str) -> Result<Shared, sluice::Error> {
     let (project, tools, build) = built().await?;
-    let run = RunFolder::take(project, "tests")?;
+    let run = RunFolder::take(project, run)?;
     let proxy = Proxy::start();
     let options = EmulatorOptions { port: None, functions_endpoint: Some(proxy.endpoint()) };
     let emulator = Emulator::start(project, tools, &run, &options).await?;
@@ -110,11 +135,27 @@ async fn start() -> Result<Shared, sluice::Error> {
         .send()
         .await
         .unwrap();
+    // The roles of the template name the template's bucket only.
+    let clients = stack.clients();
+    let consumer = &stack.outputs.consumer_function_name;
+    let consumer = clients.lambda.get_function_configuration().function_name(consumer).send();
+    let machine = &stack.outputs.state_machine_arn;
+    let machine = clients.sfn.describe_state_machine().state_machine_arn(machine).send();
+    let readers = [consumer.await.unwrap().role.unwrap(), machine.await.unwrap().role_arn];
+    let bucket = format!("arn:aws:s3:::{QUIET_BUCKET}");
+    let policy = json!({ "Version": "2012-10-17", "Statement": [{
+        "Effect": "Allow",
+        "Principal": { "AWS": readers },
+        "Action": ["s3:GetObject", "s3:GetObjectVersion", "s3:ListBucket"],
+        "Resource": [bucket, format!("{bucket}/*")],
+    }] });
+    s3.put_bucket_policy().bucket(QUIET_BUCKET).policy(policy.to_string()).send().await.unwrap();
     Ok(Shared {
         stack,
         proxy: Arc::new(proxy),
         project: project.clone(),
         emulator: Arc::new(emulator),
+        redrive: Mutex::default(),
         run: Arc::new(run),
     })
 }
@@ -158,6 +199,7 @@ pub(crate) struct DeadLetter {
     pub(crate) body: String,
     pub(crate) error_class: Option<String>,
     pub(crate) error_message: Option<String>,
+    pub(crate) redrives: Option<String>,
 }
 
 impl Sluice {
@@ -180,6 +222,11 @@ impl Sluice {
         drop(permit);
         // As long as the shared one: until the process ends.
         Self::on(Box::leak(Box::new(started.unwrap_or_else(|error| panic!("{error}")))), prefix)
+    }
+
+    /// On the stack for tests of the redrive.
+    pub(crate) async fn apart(prefix: &'static str) -> Self {
+        Self::on(apart().await, prefix)
     }
 
     fn on(shared: &'static Shared, prefix: &'static str) -> Self {
@@ -342,22 +389,6 @@ impl Sluice {
             .unwrap();
     }
 
-    /// Messages of the work queue that are in flight, those of other tests included.
-    pub(crate) async fn in_flight(&self) -> usize {
-        use aws_sdk_sqs::types::QueueAttributeName::ApproximateNumberOfMessagesNotVisible;
-        let answer = self
-            .clients
-            .sqs
-            .get_queue_attributes()
-            .queue_url(&self.shared.stack.outputs.work_queue_url)
-            .attribute_names(ApproximateNumberOfMessagesNotVisible)
-            .send()
-            .await
-            .unwrap();
-        let attributes = answer.attributes.unwrap_or_default();
-        attributes[&ApproximateNumberOfMessagesNotVisible].parse().unwrap()
-    }
-
     /// Puts the event on the work queue as S3 does without a forwarder.
     pub(crate) async fn enqueue(&self, write: &Write) {
         let queue = &self.shared.stack.outputs.work_queue_url;
@@ -458,25 +489,103 @@ impl Sluice {
     /// Waits until no other test redrives: a run sees, and for a while hides, the dead letters of
     /// all tests.
     pub(crate) async fn only_redrive(&self) -> MutexGuard<'static, ()> {
-        static REDRIVE: Mutex<()> = Mutex::const_new(());
-        REDRIVE.lock().await
+        self.shared.redrive.lock().await
     }
 
     /// Runs the redrive as its nightly rule does. Returns its report.
     pub(crate) async fn redrive(&self) -> Value {
-        let function = &self.shared.stack.outputs.redrive_function_name;
-        self.nightly(function).await
+        let event = self.sample_event("scheduled-event.json");
+        self.redrive_as(&event).await.expect("the redrive succeeds")
     }
 
     /// The same for the dead letters of a FIFO queue.
     pub(crate) async fn redrive_ordered(&self) -> Value {
         let function = self.shared.stack.outputs.ordered_redrive_function_name.as_deref();
-        self.nightly(function.expect("an ordered stack")).await
+        let event = self.sample_event("scheduled-event.json");
+        self.invoke(function.expect("an ordered stack"), &event).await.expect("it succeeds")
     }
 
-    async fn nightly(&self, function: &str) -> Value {
-        let event = self.sample_event("scheduled-event.json");
-        self.invoke(function, &event).await.expect("the redrive succeeds")
+    /// Runs the redrive as a person does. Returns its report, or its error.
+    pub(crate) async fn redrive_as(&self, request: &Value) -> Result<Value, Value> {
+        self.invoke(&self.shared.stack.outputs.redrive_function_name, request).await
+    }
+
+    /// Lets all time pass for which the redrive has hidden dead letters.
+    pub(crate) async fn show_hidden(&self) {
+        use aws_sdk_sqs::types::ChangeMessageVisibilityBatchRequestEntry as Entry;
+        for ten in self.proxy().take_receipts().chunks(10) {
+            let entry = |(number, receipt): (usize, &String)| {
+                let entry = Entry::builder().id(number.to_string()).receipt_handle(receipt);
+                entry.visibility_timeout(0).build().unwrap()
+            };
+            // The receipts of messages that are gone are refused.
+            self.clients
+                .sqs
+                .change_message_visibility_batch()
+                .queue_url(&self.shared.stack.outputs.dead_letter_queue_url)
+                .set_entries(Some(ten.iter().enumerate().map(entry).collect()))
+                .send()
+                .await
+                .unwrap();
+        }
+    }
+
+    /// Gives the redrive another time box. Its next run has a process of its own.
+    pub(crate) async fn set_redrive_timeout(&self, seconds: i32) {
+        self.clients
+            .lambda
+            .update_function_configuration()
+            .function_name(&self.shared.stack.outputs.redrive_function_name)
+            .timeout(seconds)
+            .send()
+            .await
+            .unwrap();
+    }
+
+    /// Stops or starts the receiving of messages from the work queue.
+    pub(crate) async fn set_consumer(&self, enabled: bool) {
+        let function = &self.shared.stack.outputs.consumer_function_name;
+        let lambda = &self.clients.lambda;
+        let mappings = lambda.list_event_source_mappings().function_name(function).send().await;
+        let mappings = mappings.unwrap().event_source_mappings.unwrap_or_default();
+        assert_eq!(mappings.len(), 1);
+        for mapping in mappings {
+            let update = lambda.update_event_source_mapping().uuid(mapping.uuid.unwrap());
+            update.enabled(enabled).send().await.unwrap();
+        }
+    }
+
+    /// Takes away what is on the work queue.
+    pub(crate) async fn purge_work_queue(&self) {
+        let queue = &self.shared.stack.outputs.work_queue_url;
+        self.clients.sqs.purge_queue().queue_url(queue).send().await.unwrap();
+    }
+
+    pub(crate) async fn drop_table(&self) {
+        let table = &self.shared.stack.outputs.device_state_table_name;
+        self.clients.dynamodb.delete_table().table_name(table).send().await.unwrap();
+    }
+
+    /// Makes the table again as the template does.
+    pub(crate) async fn create_table(&self) {
+        use aws_sdk_dynamodb::types::{
+            AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
+        };
+        const KEY: &str = "deviceId";
+        let key = KeySchemaElement::builder().attribute_name(KEY).key_type(KeyType::Hash);
+        let attribute = AttributeDefinition::builder().attribute_name(KEY);
+        self.clients
+            .dynamodb
+            .create_table()
+            .table_name(&self.shared.stack.outputs.device_state_table_name)
+            .billing_mode(BillingMode::PayPerRequest)
+            .key_schema(key.build().unwrap())
+            .attribute_definitions(
+                attribute.attribute_type(ScalarAttributeType::S).build().unwrap(),
+            )
+            .send()
+            .await
+            .unwrap();
     }
 
     /// The function's answer, or its error.
@@ -571,10 +680,27 @@ impl Sluice {
         answer.item.map(Item)
     }
 
+    /// How many devices of this test have a state.
+    pub(crate) async fn items(&self) -> usize {
+        let scan = self.clients.dynamodb.scan();
+        let mut pages = scan
+            .set_table_name(self.shared.stack.outputs.device_state_table_name.clone())
+            .filter_expression("begins_with(deviceId, :prefix)")
+            .expression_attribute_values(":prefix", AttributeValue::S(self.prefix.to_owned()))
+            .into_paginator()
+            .send();
+        let mut count = 0;
+        while let Some(page) = pages.next().await {
+            count += page.unwrap().items().len();
+        }
+        count
+    }
+
     /// The dead letters of this test, seen without receiving them: a receive would hide them from
     /// the tests that run beside this one. (`MiniStack`'s own endpoint; AWS has no such thing.)
     pub(crate) async fn dead_letters(&self) -> Vec<DeadLetter> {
-        let text = self.look_into(&self.shared.stack.outputs.dead_letter_queue_url).await;
+        let queue = &self.shared.stack.outputs.dead_letter_queue_url;
+        let text = self.look_into(queue).await;
         text.into_iter()
             .map(|message| {
                 let attribute = |name: &str| {
@@ -586,6 +712,7 @@ impl Sluice {
                     body: message["Body"].as_str().unwrap_or_default().to_owned(),
                     error_class: attribute("errorClass"),
                     error_message: attribute("errorMessage"),
+                    redrives: attribute("redrives"),
                 }
             })
             .filter(|letter| letter.body.contains(self.prefix))
@@ -603,10 +730,29 @@ impl Sluice {
 
     /// Messages of this test on the work queue, hidden and delayed ones included.
     pub(crate) async fn queued(&self) -> usize {
-        let messages = self.look_into(&self.shared.stack.outputs.work_queue_url).await;
-        let ours =
-            |message: &&Value| message["Body"].as_str().unwrap_or_default().contains(self.prefix);
-        messages.iter().filter(ours).count()
+        self.work_queue().await.len()
+    }
+
+    pub(crate) async fn queued_bodies(&self) -> Vec<String> {
+        let messages = self.work_queue().await.into_iter();
+        messages.map(|message| message["Body"].as_str().unwrap_or_default().to_owned()).collect()
+    }
+
+    /// Messages of this test that consumers have received and not yet settled. (A copy that is
+    /// delayed was never received.)
+    pub(crate) async fn in_flight(&self) -> usize {
+        let received = |message: &&Value| {
+            message["IsVisible"] == json!(false) && message["ReceiveCount"] != json!(0)
+        };
+        self.work_queue().await.iter().filter(received).count()
+    }
+
+    async fn work_queue(&self) -> Vec<Value> {
+        let queue = &self.shared.stack.outputs.work_queue_url;
+        let mut messages = self.look_into(queue).await;
+        messages
+            .retain(|message| message["Body"].as_str().unwrap_or_default().contains(self.prefix));
+        messages
     }
 
     /// Waits until every message of this test has been acknowledged.
@@ -621,23 +767,22 @@ impl Sluice {
     }
 
     pub(crate) async fn look_into(&self, queue_url: &str) -> Vec<Value> {
-        let path = format!("/_ministack/sqs/messages?QueueUrl={}", form_encoded(queue_url));
-        let answer = get(&self.shared.emulator.endpoint(), &path).await;
-        // {"messages": {account: {region: {queue: [message]}}}}
-        let accounts = answer["messages"].as_object().cloned().unwrap_or_default();
-        let regions =
-            accounts.values().flat_map(|account| account.as_object().into_iter().flatten());
-        let queues = regions.flat_map(|(_, region)| region.as_object().into_iter().flatten());
-        queues.flat_map(|(_, queue)| queue.as_array().cloned().unwrap_or_default()).collect()
+        look_into(&self.shared.emulator.endpoint(), queue_url).await
     }
 
-    /// Process ids of the running environments of the consumer, among the descendants of the
-    /// emulator that this process started.
+    /// Process ids of the running environments of the consumer.
     pub(crate) fn consumer_processes(&self) -> Vec<u32> {
-        let variable = format!(
-            "AWS_LAMBDA_FUNCTION_NAME={}",
-            self.shared.stack.outputs.consumer_function_name
-        );
+        self.processes(&self.shared.stack.outputs.consumer_function_name)
+    }
+
+    /// Process ids of the running environments of the redrive.
+    pub(crate) fn redrive_processes(&self) -> Vec<u32> {
+        self.processes(&self.shared.stack.outputs.redrive_function_name)
+    }
+
+    /// Environments of a function, among the descendants of the emulator that this process started.
+    fn processes(&self, function: &str) -> Vec<u32> {
+        let variable = format!("AWS_LAMBDA_FUNCTION_NAME={function}");
         let mut found = Vec::new();
         let mut descendants = vec![self.shared.emulator.ancestor_process_id()];
         while let Some(process) = descendants.pop() {
@@ -731,6 +876,43 @@ fn children_of(process: u32) -> Vec<u32> {
             ids.collect::<Vec<u32>>()
         })
         .collect()
+}
+
+/// All messages of a queue, hidden and delayed ones included. (`MiniStack`'s own endpoint.)
+pub(crate) async fn look_into(endpoint: &str, queue_url: &str) -> Vec<Value> {
+    let path = format!("/_ministack/sqs/messages?QueueUrl={}", form_encoded(queue_url));
+    let answer = get(endpoint, &path).await;
+    // {"messages": {account: {region: {queue: [message]}}}}
+    let accounts = answer["messages"].as_object().cloned().unwrap_or_default();
+    let regions = accounts.values().flat_map(|account| account.as_object().into_iter().flatten());
+    let queues = regions.flat_map(|(_, region)| region.as_object().into_iter().flatten());
+    queues.flat_map(|(_, queue)| queue.as_array().cloned().unwrap_or_default()).collect()
+}
+
+/// A call of a service whose SDK the tests do without. Returns the status and the body.
+pub(crate) async fn post(
+    endpoint: &str,
+    service: &str,
+    content_type: &str,
+    target: Option<&str>,
+    body: String,
+) -> (u16, String) {
+    use http_body_util::{BodyExt as _, Full};
+    use hyper::body::Bytes;
+    use hyper_util::client::legacy::Client;
+    use hyper_util::rt::TokioExecutor;
+    let credential = format!("test/20260101/us-east-1/{service}/aws4_request");
+    let mut request = hyper::Request::post(endpoint)
+        .header("content-type", content_type)
+        .header("authorization", format!("AWS4-HMAC-SHA256 Credential={credential}, Signature=0"));
+    if let Some(target) = target {
+        request = request.header("x-amz-target", target);
+    }
+    let client = Client::builder(TokioExecutor::new()).build_http();
+    let answer = client.request(request.body(Full::new(Bytes::from(body))).unwrap()).await.unwrap();
+    let status = answer.status().as_u16();
+    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    (status, String::from_utf8_lossy(&body).into_owned())
 }
 
 /// A GET outside of what the SDK knows.

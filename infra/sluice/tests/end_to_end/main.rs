@@ -7,6 +7,7 @@
 )]
 
 mod burst;
+mod by_reference;
 mod faults;
 mod generated;
 mod harness;
@@ -15,4 +16,6 @@ mod outcomes;
 mod poison;
 mod proxy;
 mod redrive;
+mod redrive_faults;
+mod rights;
 mod writes;

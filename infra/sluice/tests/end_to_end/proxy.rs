@@ -1,7 +1,9 @@
 //! The HTTP proxy between the functions and the emulator: forwards every AWS call, counts it, and
 //! answers some of them as a failing AWS would.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
+use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -32,8 +34,14 @@ pub(crate) enum Fault {
     /// In a batch, the entries with the rule's text are answered as `Failed` in an HTTP 200,
     /// whether or not the emulator took them. The other entries pass.
     EntriesFail { although_taken: bool },
+    /// In batches, every tenth message is answered as `Failed` however often it comes. Every other
+    /// one of these the emulator takes all the same.
+    OneInTenFails,
     /// Received messages with the rule's text say that they were sent so much earlier.
     Backdated(Duration),
+    /// Not answered as long as the rule applies; see [`Injection::held`]. Forwarded before that, or
+    /// not at all.
+    Held { forwarded: bool },
 }
 
 #[derive(Debug)]
@@ -58,6 +66,12 @@ struct State {
     rules: Mutex<Vec<Rule>>,
     next_rule: std::sync::atomic::AtomicU64,
     calls: Mutex<Vec<Call>>,
+    /// How many calls each rule has held so far.
+    held: Mutex<HashMap<u64, usize>>,
+    /// What [`Fault::OneInTenFails`] has met: bodies sent and receipts deleted, each with its number.
+    met: Mutex<[HashMap<String, usize>; 2]>,
+    /// Receipt handles of messages that functions received.
+    receipts: Mutex<Vec<String>>,
 }
 
 /// A running proxy, on a thread of its own: the tests each have an async runtime that ends with
@@ -74,6 +88,13 @@ pub(crate) struct Proxy {
 pub(crate) struct Injection {
     id: u64,
     state: Arc<State>,
+}
+
+impl Injection {
+    /// How many calls were held so far.
+    pub(crate) fn held(&self) -> usize {
+        self.state.held.lock().unwrap().get(&self.id).copied().unwrap_or_default()
+    }
 }
 
 impl Drop for Injection {
@@ -137,6 +158,16 @@ impl Proxy {
         let calls = self.state.calls.lock().unwrap();
         calls.iter().filter(matches).map(|call| call.text.clone()).collect()
     }
+
+    /// All calls so far, whatever they are.
+    pub(crate) fn count(&self) -> usize {
+        self.state.calls.lock().unwrap().len()
+    }
+
+    /// Receipt handles that functions were given since this was asked last.
+    pub(crate) fn take_receipts(&self) -> Vec<String> {
+        std::mem::take(&mut self.state.receipts.lock().unwrap())
+    }
 }
 
 async fn serve(listener: TcpListener, state: Arc<State>) {
@@ -195,37 +226,55 @@ async fn answer(
     state.calls.lock().unwrap().push(Call { operation, text });
 
     let forward = |request| forward(state, client, request);
+    let Some((rule, text, fault)) = fault else { return forward(request).await };
     match fault {
-        None => forward(request).await,
-        Some((_, Fault::Throttled)) => Ok(refusal(&request, 400, "ThrottlingException")),
-        Some((_, Fault::Refused { status, code })) => Ok(refusal(&request, status, code)),
-        Some((_, Fault::Disconnected)) => Err(Hangup),
-        Some((_, Fault::AnswerLost)) => {
+        Fault::Throttled => Ok(refusal(&request, 400, "ThrottlingException")),
+        Fault::Refused { status, code } => Ok(refusal(&request, status, code)),
+        Fault::Disconnected => Err(Hangup),
+        Fault::AnswerLost => {
             forward(request).await?;
             Err(Hangup)
         }
-        Some((_, Fault::Slow(delay))) => {
+        Fault::Slow(delay) => {
             let answer = forward(request).await;
             tokio::time::sleep(delay).await;
             answer
         }
-        Some((text, Fault::EntriesFail { although_taken })) => {
-            let (passed, failed) = split_entries(request, &text, although_taken);
-            let answer = match passed {
-                Some(request) => forward(request).await?,
-                None => json_answer(&json!({ "Successful": [], "Failed": [] })),
+        Fault::EntriesFail { although_taken } => {
+            let ending = |entry: &Value| {
+                let taken = if although_taken { Ending::TakenAndFailed } else { Ending::Failed };
+                if entry.to_string().contains(&text) { taken } else { Ending::Passed }
             };
-            Ok(with_failed(answer, &failed).await)
+            with_endings(request, ending, forward).await
         }
-        Some((text, Fault::Backdated(by))) => {
-            Ok(backdated(forward(request).await?, &text, by).await)
+        Fault::OneInTenFails => {
+            with_endings(request, |entry| state.one_in_ten(entry), forward).await
+        }
+        Fault::Backdated(by) => Ok(backdated(forward(request).await?, &text, by).await),
+        Fault::Held { forwarded } => {
+            if forwarded {
+                forward(request).await?;
+            }
+            *state.held.lock().unwrap().entry(rule).or_default() += 1;
+            while state.rules.lock().unwrap().iter().any(|other| other.id == rule) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            Err(Hangup)
         }
     }
 }
 
+/// What becomes of an entry of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    Passed,
+    Failed,
+    TakenAndFailed,
+}
+
 impl State {
-    /// The first rule that applies, with its text.
-    fn fault(&self, operation: &str, text: &str) -> Option<(String, Fault)> {
+    /// The first rule that applies: its id, its text and what it does.
+    fn fault(&self, operation: &str, text: &str) -> Option<(u64, String, Fault)> {
         let mut rules = self.rules.lock().unwrap();
         let rule = rules.iter_mut().find(|rule| {
             // What is received is known only from the answer.
@@ -233,7 +282,30 @@ impl State {
             rule.operation == operation && rule.left > 0 && (in_answer || text.contains(&rule.text))
         })?;
         rule.left -= 1;
-        Some((rule.text.clone(), rule.fault.clone()))
+        Some((rule.id, rule.text.clone(), rule.fault.clone()))
+    }
+
+    fn one_in_ten(&self, entry: &Value) -> Ending {
+        let mut met = self.met.lock().unwrap();
+        let [sent, deleted] = &mut *met;
+        let (met, identity) = match entry["MessageBody"].as_str() {
+            Some(body) => (sent, body),
+            None => (deleted, entry["ReceiptHandle"].as_str().unwrap()),
+        };
+        let number = met.len();
+        match *met.entry(identity.to_owned()).or_insert(number) % 20 {
+            9 => Ending::Failed,
+            19 => Ending::TakenAndFailed,
+            _ => Ending::Passed,
+        }
+    }
+
+    /// Remembers the receipt handles of an answer to `ReceiveMessage`.
+    fn remember_receipts(&self, answer: &[u8]) {
+        let answer: Value = serde_json::from_slice(answer).unwrap_or_default();
+        let messages = answer["Messages"].as_array().into_iter().flatten();
+        let receipts = messages.filter_map(|message| message["ReceiptHandle"].as_str());
+        self.receipts.lock().unwrap().extend(receipts.map(str::to_owned));
     }
 }
 
@@ -242,6 +314,7 @@ async fn forward(
     client: &Client<HttpConnector, Full<Bytes>>,
     mut request: Request<Bytes>,
 ) -> Result<Answer, Hangup> {
+    let is_receive = operation(&request) == "ReceiveMessage";
     let upstream = state.upstream.get().ok_or(Hangup)?;
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
     *request.uri_mut() = format!("http://{upstream}{path}").parse().map_err(|_| Hangup)?;
@@ -251,6 +324,9 @@ async fn forward(
     let answer = client.request(request.map(Full::new)).await.map_err(|_| Hangup)?;
     let (mut parts, body) = answer.into_parts();
     let body = body.collect().await.map_err(|_| Hangup)?.to_bytes();
+    if is_receive {
+        state.remember_receipts(&body);
+    }
     // Told anew from the whole body.
     parts.headers.remove(header::TRANSFER_ENCODING);
     parts.headers.remove(header::CONTENT_LENGTH);
@@ -303,25 +379,31 @@ fn json_answer(body: &Value) -> Answer {
         .unwrap()
 }
 
-/// The request to forward, if an entry is left in it, and the ids of the entries that fail.
-fn split_entries(
+/// Forwards a batch so that each entry ends as it is to, and answers accordingly.
+async fn with_endings<F>(
     request: Request<Bytes>,
-    text: &str,
-    although_taken: bool,
-) -> (Option<Request<Bytes>>, Vec<Value>) {
+    ending: impl Fn(&Value) -> Ending,
+    forward: impl FnOnce(Request<Bytes>) -> F,
+) -> Result<Answer, Hangup>
+where
+    F: Future<Output = Result<Answer, Hangup>>,
+{
     let (parts, body) = request.into_parts();
     let mut batch: Value = serde_json::from_slice(&body).unwrap();
-    let entries = batch["Entries"].as_array().unwrap().clone();
-    let (failed, passed): (Vec<Value>, Vec<Value>) =
-        entries.into_iter().partition(|entry| entry.to_string().contains(text));
-    let failed = failed.into_iter().map(|entry| entry["Id"].clone()).collect();
-    if !although_taken {
-        if passed.is_empty() {
-            return (None, failed);
-        }
+    let entries = batch["Entries"].as_array().unwrap().iter();
+    let endings: Vec<(Value, Ending)> =
+        entries.map(|entry| (entry.clone(), ending(entry))).collect();
+    let failed = endings.iter().filter(|(_, ending)| *ending != Ending::Passed);
+    let failed: Vec<Value> = failed.map(|(entry, _)| entry["Id"].clone()).collect();
+    let passed = endings.into_iter().filter(|(_, ending)| *ending != Ending::Failed);
+    let passed: Vec<Value> = passed.map(|(entry, _)| entry).collect();
+    let answer = if passed.is_empty() {
+        json_answer(&json!({ "Successful": [], "Failed": [] }))
+    } else {
         batch["Entries"] = passed.into();
-    }
-    (Some(Request::from_parts(parts, Bytes::from(batch.to_string()))), failed)
+        forward(Request::from_parts(parts, Bytes::from(batch.to_string()))).await?
+    };
+    Ok(with_failed(answer, &failed).await)
 }
 
 async fn with_failed(answer: Answer, failed: &[Value]) -> Answer {

@@ -103,7 +103,7 @@ async fn store_some(sluice: &Sluice, kind: &str) -> Vec<Write> {
 }
 
 /// The message that the forwarder makes of a write.
-fn message(write: &Write) -> Value {
+pub(crate) fn message(write: &Write) -> Value {
     let event = shared::decode(&write.notification()).remove(0).unwrap();
     serde_json::from_str(&event.to_json().unwrap()).unwrap()
 }

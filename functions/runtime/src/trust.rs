@@ -1,0 +1,184 @@
+//! Which certificates the endpoints of AWS have to be signed by.
+//!
+//! The SDK would read the system's store: some 140 certificates, parsed one by one before the first
+//! call, which is most of what there is to initialise. Five of them are Amazon's, and only those are
+//! trusted here. That is stricter, too: no other authority can sign for an endpoint.
+
+use std::{fs, path::Path};
+
+use aws_smithy_http_client::tls::TrustStore;
+use rustls_pki_types::{CertificateDer, pem::PemObject};
+use tracing::warn;
+
+use crate::{SettingError, Settings};
+
+const AMAZON_ROOTS: &str = include_str!("amazon_roots.pem");
+
+/// The setting of AWS' SDKs and command line for a file of PEM certificates to trust instead, which
+/// the Rust SDK does not read: for a proxy that inspects TLS, or for the system's whole store
+/// (`/etc/pki/tls/certs/ca-bundle.crt` on Lambda).
+const BUNDLE: &str = "AWS_CA_BUNDLE";
+
+pub(crate) fn store(settings: &Settings<'_>) -> Result<TrustStore, SettingError> {
+    if let Some(path) = settings.optional::<String>(BUNDLE)? {
+        return read_bundle(Path::new(&path)).map_err(|problem| SettingError::Unparseable {
+            name: BUNDLE,
+            value: path,
+            problem,
+        });
+    }
+    let region = settings.optional::<String>("AWS_REGION")?;
+    Ok(if has_amazon_roots(region.as_deref().unwrap_or_default()) {
+        TrustStore::empty().with_pem_certificate(AMAZON_ROOTS)
+    } else {
+        TrustStore::default()
+    })
+}
+
+/// Whether the endpoints of a region chain to [`AMAZON_ROOTS`]: of the commercial regions and of
+/// `GovCloud`. China, the isolated partitions and the European Sovereign Cloud have authorities of
+/// their own, and a region that is not known yet may; there, the system's store is read.
+fn has_amazon_roots(region: &str) -> bool {
+    const AREAS: [&str; 9] = ["af", "ap", "ca", "eu", "il", "me", "mx", "sa", "us"];
+    let mut labels = region.split('-');
+    let area = labels.next().unwrap_or_default();
+    AREAS.contains(&area) && labels.next().is_some_and(|place| !place.starts_with("iso"))
+}
+
+fn read_bundle(path: &Path) -> Result<TrustStore, String> {
+    let bundle = fs::read_to_string(path).map_err(|problem| problem.to_string())?;
+    let mut store = TrustStore::empty();
+    let mut usable = 0;
+    for pem in certificates(&bundle) {
+        // The SDK panics on what it cannot parse, and real bundles hold such certificates.
+        let parsed = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|e| e.to_string());
+        let anchor = parsed.and_then(|der| {
+            webpki::anchor_from_trusted_cert(&der).map(|_| ()).map_err(|e| e.to_string())
+        });
+        match anchor {
+            Ok(()) => {
+                store.add_pem_certificate(pem);
+                usable += 1;
+            }
+            Err(problem) => warn!(error = problem, "certificate of the bundle not used"),
+        }
+    }
+    if usable == 0 { Err("holds no usable certificate".to_owned()) } else { Ok(store) }
+}
+
+/// The PEM sections of a text.
+fn certificates(text: &str) -> impl Iterator<Item = &str> {
+    const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+    const END: &str = "-----END CERTIFICATE-----";
+    text.match_indices(BEGIN).filter_map(|(start, _)| {
+        let section = &text[start..];
+        section.find(END).map(|end| &section[..end + END.len()])
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use aws_smithy_http_client::{
+        Builder,
+        tls::{Provider, TlsContext, rustls_provider::CryptoMode},
+    };
+    use sha2::{Digest, Sha256};
+
+    use super::*;
+
+    fn with(
+        settings: &'static [(&'static str, &'static str)],
+    ) -> impl Fn(&str) -> Option<OsString> {
+        move |name| settings.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into())
+    }
+
+    /// SHA-256 of a DER sequence with this content.
+    fn hash_of_sequence(content: &[u8]) -> String {
+        let length = content.len();
+        let header = match u8::try_from(length) {
+            Ok(length @ ..0x80) => vec![0x30, length],
+            Ok(length) => vec![0x30, 0x81, length],
+            Err(_) => [&[0x30, 0x82], &u16::try_from(length).unwrap().to_be_bytes()[..]].concat(),
+        };
+        let digest = Sha256::digest([header.as_slice(), content].concat());
+        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    #[test]
+    fn the_roots_have_the_keys_that_amazon_trust_services_publishes() {
+        // <https://www.amazontrust.com/repository/>, "SHA-256 Hash of Subject Public Key
+        // Information", in the order of the page.
+        const PUBLISHED: [&str; 5] = [
+            "fbe3018031f9586bcbf41727e417b7d1c45c2f47f93be372a17b96b50757d5a2",
+            "7f4296fc5b6a4e3b35d3c369623e364ab1af381d8fa7121533c9d6c633ea2461",
+            "36abc32656acfc645c61b71613c4bf21c787f5cabbee48348d58597803d7abc9",
+            "f7ecded5c66047d28ed6466b543c40e0743abe81d109254dcf845d4c2c7853c5",
+            "2b071c59a0a0ae76b0eadb2bad23bad4580b69c3601b630c2eaf0613afa83f92",
+        ];
+        let keys: Vec<String> = CertificateDer::pem_slice_iter(AMAZON_ROOTS.as_bytes())
+            .map(|der| {
+                let der = der.unwrap();
+                let anchor = webpki::anchor_from_trusted_cert(&der).unwrap();
+                hash_of_sequence(anchor.subject_public_key_info.as_ref())
+            })
+            .collect();
+        assert_eq!(keys, PUBLISHED);
+    }
+
+    #[test]
+    fn other_partitions_have_the_store_of_the_system() {
+        for region in
+            ["us-east-1", "ap-northeast-2", "eu-central-2", "us-gov-west-1", "mx-central-1"]
+        {
+            assert!(has_amazon_roots(region), "{region}");
+        }
+        for region in [
+            "cn-north-1",
+            "us-iso-east-1",
+            "us-isob-east-1",
+            "eu-isoe-west-1",
+            "eusc-de-east-1",
+            "",
+        ] {
+            assert!(!has_amazon_roots(region), "{region}");
+        }
+    }
+
+    #[test]
+    fn of_a_bundle_everything_is_used_that_can_be_parsed() {
+        const BROKEN: &str = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
+        let path = std::env::temp_dir().join(format!("sluice-{}.pem", std::process::id()));
+        fs::write(&path, [BROKEN, AMAZON_ROOTS].concat()).unwrap();
+
+        let store = read_bundle(&path).unwrap();
+
+        fs::remove_file(path).unwrap();
+        let shown = format!("{store:?}");
+        assert_eq!(shown.matches("CertificatePEM").count(), 5, "{shown}");
+        // Panics on what it cannot parse.
+        let context = TlsContext::builder().with_trust_store(store).build().unwrap();
+        Builder::new()
+            .tls_provider(Provider::Rustls(CryptoMode::Ring))
+            .tls_context(context)
+            .build_https();
+    }
+
+    #[test]
+    fn a_bundle_that_cannot_be_used_is_an_error_that_names_the_setting() {
+        let error = |settings| {
+            let lookup = with(settings);
+            store(&Settings::from_lookup(&lookup)).expect_err("refused").to_string()
+        };
+        assert_eq!(
+            error(&[(BUNDLE, "no/such/file.pem")]),
+            "environment variable AWS_CA_BUNDLE is \"no/such/file.pem\": \
+             No such file or directory (os error 2)"
+        );
+        assert_eq!(
+            error(&[(BUNDLE, "Cargo.toml")]),
+            "environment variable AWS_CA_BUNDLE is \"Cargo.toml\": holds no usable certificate"
+        );
+    }
+}

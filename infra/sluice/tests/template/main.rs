@@ -1,0 +1,15 @@
+//! The template as CloudFormation sees it, after the SAM transform: what must hold between its
+//! numbers, what its policies must say, and that its alarms, dashboard, queries and table name only
+//! what the functions write.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot go on stops, and clippy knows only the test functions as tests"
+)]
+
+mod archive;
+mod functions;
+mod ratios;
+mod security;
+mod signals;
+mod template;
