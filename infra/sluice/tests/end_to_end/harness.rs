@@ -562,8 +562,8 @@ impl Sluice {
     }
 
     pub(crate) async fn drop_table(&self) {
-        let table = &self.shared.stack.outputs.device_state_table_name;
-        self.clients.dynamodb.delete_table().table_name(table).send().await.unwrap();
+        let table = self.shared.stack.outputs.device_state_table_name.clone();
+        self.clients.dynamodb.delete_table().set_table_name(table).send().await.unwrap();
     }
 
     /// Makes the table again as the template does.
@@ -577,7 +577,7 @@ impl Sluice {
         self.clients
             .dynamodb
             .create_table()
-            .table_name(&self.shared.stack.outputs.device_state_table_name)
+            .set_table_name(self.shared.stack.outputs.device_state_table_name.clone())
             .billing_mode(BillingMode::PayPerRequest)
             .key_schema(key.build().unwrap())
             .attribute_definitions(
