@@ -800,17 +800,24 @@ impl Sluice {
     where
         F: Future<Output = Result<T, String>>,
     {
-        let since = Instant::now();
-        loop {
-            match ask().await {
-                Ok(answer) => return answer,
-                Err(seen) if since.elapsed() > CEILING => panic!(
-                    "{what}: not within {} s, last seen: {seen}; log of the emulator: {}",
-                    CEILING.as_secs(),
-                    self.shared.stack.log.display()
-                ),
-                Err(_) => sleep(POLL).await,
+        let log = self.shared.stack.log.display();
+        eventually(&format!("{what} (log of the emulator: {log})"), ask).await
+    }
+}
+
+/// Asks until the answer is `Ok`. If it never is, the panic tells what was seen last.
+pub(crate) async fn eventually<T, F>(what: &str, ask: impl Fn() -> F) -> T
+where
+    F: Future<Output = Result<T, String>>,
+{
+    let since = Instant::now();
+    loop {
+        match ask().await {
+            Ok(answer) => return answer,
+            Err(seen) if since.elapsed() > CEILING => {
+                panic!("{what}: not within {} s, last seen: {seen}", CEILING.as_secs())
             }
+            Err(_) => sleep(POLL).await,
         }
     }
 }

@@ -3,14 +3,15 @@
 
 use std::time::Duration;
 
+use aws_sdk_cloudformation::types::Capability;
 use aws_sdk_s3::types::{
     BucketVersioningStatus, EventBridgeConfiguration, NotificationConfiguration,
     VersioningConfiguration,
 };
-use aws_sdk_sfn::types::{ExecutionStatus, StateMachineType};
-use serde_json::json;
+use aws_sdk_sfn::types::ExecutionStatus;
+use serde_json::{Value, json};
 
-use crate::harness::{Ended, Sluice, clients, device_state, key_of};
+use crate::harness::{Ended, Sluice, clients, device_state, eventually, key_of};
 use crate::proxy::Fault;
 
 const ONE_DAY: Duration = Duration::from_hours(24);
@@ -106,19 +107,28 @@ impl Cell {
                 "Done": { "Type": "Pass", "Output": { "outcome": "mine" }, "End": true },
             },
         });
-        let is_express = self.is("express");
-        let kind = if is_express { StateMachineType::Express } else { StateMachineType::Standard };
-        let created = clients()
-            .await
-            .sfn
-            .create_state_machine()
-            .name(format!("{}-machine", self.0))
-            .r#type(kind)
-            .role_arn("arn:aws:iam::000000000000:role/mine")
-            .definition(definition.to_string())
-            .send()
-            .await;
-        created.unwrap().state_machine_arn
+        let kind = if self.is("express") { "EXPRESS" } else { "STANDARD" };
+        create_stack(
+            &format!("{}-machine", self.0),
+            &json!({
+                "Resources": {
+                    "Role": { "Type": "AWS::IAM::Role", "Properties": {
+                        "AssumeRolePolicyDocument": { "Version": "2012-10-17", "Statement": [{
+                            "Effect": "Allow",
+                            "Principal": { "Service": "states.amazonaws.com" },
+                            "Action": "sts:AssumeRole",
+                        }] },
+                    } },
+                    "Machine": { "Type": "AWS::StepFunctions::StateMachine", "Properties": {
+                        "StateMachineType": kind,
+                        "RoleArn": { "Fn::GetAtt": ["Role", "Arn"] },
+                        "DefinitionString": definition.to_string(),
+                    } },
+                },
+                "Outputs": { "Arn": { "Value": { "Ref": "Machine" } } },
+            }),
+        )
+        .await
     }
 
     /// Deploys the cell, and sees an upload arrive, and others not if it filters.
@@ -162,6 +172,23 @@ impl Cell {
         );
         sluice
     }
+}
+
+/// Deploys a template of the user's own. Returns its output.
+async fn create_stack(name: &str, template: &Value) -> String {
+    let cloudformation = clients().await.cloudformation;
+    let create =
+        cloudformation.create_stack().stack_name(name).capabilities(Capability::CapabilityIam);
+    create.template_body(template.to_string()).send().await.unwrap();
+    eventually(&format!("{name} is created"), async || {
+        let described = cloudformation.describe_stacks().stack_name(name).send().await.unwrap();
+        let stack = described.stacks.unwrap_or_default().remove(0);
+        match stack.outputs() {
+            [output] => Ok(output.output_value.clone().unwrap()),
+            _ => Err(format!("{:?}: {:?}", stack.stack_status, stack.stack_status_reason)),
+        }
+    })
+    .await
 }
 
 fn mine() -> Ended {
@@ -319,7 +346,6 @@ async fn an_ordered_dead_letter_comes_back_within_the_deduplication_of_its_first
 
 /// From a stack of its own, of which Sluice knows nothing.
 async fn another_subscriber_gets_the_upload_too(sluice: &Sluice) {
-    const NAME: &str = "another-subscriber";
     let topic = sluice.stack().outputs.upload_topic_arn.as_ref().expect("a topic");
     let template = json!({
         "Resources": {
@@ -340,17 +366,7 @@ async fn another_subscriber_gets_the_upload_too(sluice: &Sluice) {
         },
         "Outputs": { "QueueUrl": { "Value": { "Ref": "Queue" } } },
     });
-    let cloudformation = &sluice.clients().cloudformation;
-    let create = cloudformation.create_stack().stack_name(NAME);
-    create.template_body(template.to_string()).send().await.unwrap();
-    let queue = sluice
-        .eventually("the stack is there", async || {
-            let described = cloudformation.describe_stacks().stack_name(NAME).send().await.unwrap();
-            let stack = described.stacks.unwrap_or_default().remove(0);
-            let output = stack.outputs().first().and_then(|output| output.output_value());
-            output.map(str::to_owned).ok_or_else(|| format!("{:?}", stack.stack_status))
-        })
-        .await;
+    let queue = create_stack("another-subscriber", &template).await;
 
     let write = sluice.upload_state(&sluice.device("shared"), &json!({ "on": true })).await;
 
