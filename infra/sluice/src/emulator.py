@@ -4,6 +4,7 @@
   - what Step Functions and Lambda do by themselves has the rights of a role too: tasks, the
     Distributed Map, the polling of an event source mapping, an on-failure destination, logs;
   - a batch call needs the permission of its single call (there is no sqs:SendMessageBatch);
+  - a service that delivers is one to a policy that asks (aws:PrincipalIsAWSService);
   - requests come over TLS: the emulator speaks HTTP, which the template's policies deny.
 * The by-reference branch of a JSONata state machine. AWS evaluates JSONata in a Distributed Map's
   ItemReader.Arguments, ItemSelector, Output and Assign, groups the items as ItemBatcher says, and
@@ -24,6 +25,7 @@ from ministack.services import stepfunctions as sfn
 
 EXPRESSION_LIMIT_MS = 60_000
 
+upstream_context = iam_evaluator.EvalContext.__init__
 upstream_action = iam_actions.extract_iam_action
 upstream_destination = lambda_svc._route_async_failure
 upstream_execution = sfn._run_execution
@@ -55,6 +57,12 @@ def is_allowed(role_arn, action, resource_arn):
     if resource_policy is not None:
         decision = iam_evaluator.combine_resource_policy(decision, context, *resource_policy)
     return decision.decision == "Allow"
+
+
+def context(self, *rest, **options):
+    upstream_context(self, *rest, **options)
+    if self.principal_type == "Service":
+        self.service_context["aws:principalisawsservice"] = "true"
 
 
 def require(action, resource_arn):
@@ -172,6 +180,7 @@ def evaluated(template, state_input, ctx):
 
 app.pin_request_origin = lambda source_ip, _secure: iam_evaluator.pin_request_origin(source_ip, True)
 iam_actions.extract_iam_action = action_of
+iam_evaluator.EvalContext.__init__ = context
 lambda_svc._emit_lambda_logs = logs
 lambda_svc._route_async_failure = destination
 lambda_svc._sqs_esm_concurrency = poll_concurrency

@@ -11,7 +11,7 @@ use aws_sdk_s3::types::{
 use aws_sdk_sfn::types::ExecutionStatus;
 use serde_json::{Value, json};
 
-use crate::harness::{Ended, Sluice, clients, device_state, eventually, key_of};
+use crate::harness::{Ended, Sluice, Write, clients, device_state, eventually, key_of};
 use crate::proxy::Fault;
 
 const ONE_DAY: Duration = Duration::from_hours(24);
@@ -147,7 +147,7 @@ impl Cell {
             dropped.push(sluice.upload_state(&sluice.device("large"), &large).await);
         }
 
-        let write = sluice.upload_state(&device, &json!({ "on": true })).await;
+        let write = upload_state(&sluice, &device, &json!({ "on": true })).await;
 
         let expected = if self.is("ours") { Ended::written() } else { mine() };
         assert_eq!(sluice.ended(&write).await, expected, "{self:?}");
@@ -160,7 +160,7 @@ impl Cell {
         let executions = sluice.executions().await;
         assert_eq!(executions.get(&write.event_id), Some(&1), "{self:?}");
         for write in &dropped {
-            assert_eq!(executions.get(&write.event_id), None, "{}", write.key);
+            assert_eq!(sluice.names_tried_in_order(&write.key), [""; 0], "{}", write.key);
         }
         println!(
             "cell {}: {} started {}, ended {:?}; {} filtered",
@@ -189,6 +189,21 @@ async fn create_stack(name: &str, template: &Value) -> String {
         }
     })
     .await
+}
+
+/// Uploads the state of a device for the first time. `MiniStack` 1.5.33 leaves the version out of
+/// what it sends to `EventBridge`, so there the event has another id, which its execution tells.
+async fn upload_state(sluice: &Sluice, device: &str, state: &Value) -> Write {
+    let mut write = sluice.upload_state(device, state).await;
+    if sluice.prefix.starts_with("bridge") {
+        write.event_id = sluice
+            .eventually("the execution is started", async || {
+                let names = sluice.names_tried_in_order(&write.key).into_iter();
+                names.last().ok_or_else(|| "it is not".to_owned())
+            })
+            .await;
+    }
+    write
 }
 
 fn mine() -> Ended {
@@ -258,7 +273,7 @@ async fn from_the_bucket_to_the_queue() {
 /// The machine sends no dead letter itself: a rule does.
 async fn a_failed_execution_comes_back(sluice: &Sluice) {
     let device = sluice.device("failing");
-    let write = sluice.upload_state(&device, &json!({ "fail": true })).await;
+    let write = upload_state(sluice, &device, &json!({ "fail": true })).await;
     assert_eq!(sluice.ended(&write).await.status, ExecutionStatus::Failed);
     let letters = sluice.dead_letters_reach(1).await;
     let [letter] = letters.as_slice() else { panic!("{letters:?}") };
