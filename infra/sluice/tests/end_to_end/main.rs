@@ -15,4 +15,5 @@ mod poison;
 mod proxy;
 mod redrive;
 mod redrive_faults;
+mod redrive_scale;
 mod writes;
