@@ -178,13 +178,12 @@ fn values(deployed: &Deployed, property: &Value) -> Vec<u64> {
         return vec![0];
     }
     let parameter = property["Ref"].as_str().unwrap_or_default();
-    match deployed.template["Parameters"][parameter]["AllowedValues"].as_array() {
-        Some(values) => values.iter().map(|value| text(value).parse().expect("a number")).collect(),
-        None => {
-            let range = range(deployed, property);
-            vec![range.minimum, range.default, range.maximum]
-        }
+    let allowed = &deployed.template["Parameters"][parameter]["AllowedValues"];
+    if let Some(values) = allowed.as_array() {
+        return values.iter().map(|value| text(value).parse().expect("a number")).collect();
     }
+    let range = range(deployed, property);
+    vec![range.minimum, range.default, range.maximum]
 }
 
 #[tokio::test]

@@ -133,11 +133,14 @@ async fn every_metric_that_is_looked_at_is_published() {
     assert!(unpublished.is_empty(), "{unpublished:#?}\npublished: {:#?}", written.metrics);
 }
 
+/// Breaks the properties of one resource.
+type Break = (&'static str, fn(&mut Value));
+
 #[tokio::test]
 async fn each_reference_to_a_metric_that_nobody_publishes_is_found() {
     let template = processed().await;
     let written = functions::run().await;
-    let breaks: [(&str, fn(&mut Value)); 5] = [
+    let breaks: [Break; 5] = [
         ("DeferralsAlarm", |alarm| alarm["MetricName"] = json!("Defered")),
         ("DeferralsAlarm", |alarm| {
             alarm["Dimensions"][0]["Value"] = json!({ "Ref": "ForwarderFunction" });
