@@ -1,4 +1,4 @@
-use aws_lambda_events::event::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent, SqsMessage};
+use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
 use futures::{StreamExt, stream};
 use lambda_runtime::{Error, LambdaEvent, service_fn, tracing};
 use tutorial::Event;
@@ -38,15 +38,15 @@ impl Consumer {
                 }
                 Err(error) => {
                     tracing::error!(error, message.id = record.message_id, "failed");
-                    let mut failure = BatchItemFailure::default();
-                    failure.item_identifier = record.message_id.unwrap_or_default();
-                    Some(failure)
+                    Some(record.message_id.unwrap_or_default())
                 }
             })
             .buffer_unordered(self.concurrency)
             .filter_map(async |failure| failure);
         let mut response = SqsBatchResponse::default();
-        response.batch_item_failures = failures.collect().await;
+        for id in failures.collect::<Vec<_>>().await {
+            response.add_failure(id);
+        }
         response
     }
 
