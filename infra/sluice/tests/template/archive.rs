@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::functions;
 use crate::template::{processed, text};
 
-/// What the SerDe calls a column in the documents.
+/// What the `SerDe` calls a column in the documents.
 fn key_of<'t>(column: &'t str, serde: &'t Value) -> &'t str {
     serde[format!("mapping.{column}")].as_str().unwrap_or(column)
 }
