@@ -2,8 +2,7 @@ use std::time::Duration;
 
 use aws_config::{BehaviorVersion, SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
 use aws_smithy_http_client::{
-    Builder,
-    HttpClientError,
+    Builder, HttpClientError,
     tls::{Provider, TlsContext, rustls_provider::CryptoMode},
 };
 

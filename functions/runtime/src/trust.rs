@@ -36,7 +36,7 @@ pub(crate) fn store(settings: &Settings<'_>) -> Result<TrustStore, SettingError>
 }
 
 /// Whether the endpoints of a region chain to [`AMAZON_ROOTS`]: of the commercial regions and of
-/// GovCloud. China, the isolated partitions and the European Sovereign Cloud have authorities of
+/// `GovCloud`. China, the isolated partitions and the European Sovereign Cloud have authorities of
 /// their own, and a region that is not known yet may; there, the system's store is read.
 fn has_amazon_roots(region: &str) -> bool {
     const AREAS: [&str; 9] = ["af", "ap", "ca", "eu", "il", "me", "mx", "sa", "us"];
@@ -129,13 +129,19 @@ mod tests {
 
     #[test]
     fn other_partitions_have_the_store_of_the_system() {
-        for region in ["us-east-1", "ap-northeast-2", "eu-central-2", "us-gov-west-1", "mx-central-1"]
+        for region in
+            ["us-east-1", "ap-northeast-2", "eu-central-2", "us-gov-west-1", "mx-central-1"]
         {
             assert!(has_amazon_roots(region), "{region}");
         }
-        for region in
-            ["cn-north-1", "us-iso-east-1", "us-isob-east-1", "eu-isoe-west-1", "eusc-de-east-1", ""]
-        {
+        for region in [
+            "cn-north-1",
+            "us-iso-east-1",
+            "us-isob-east-1",
+            "eu-isoe-west-1",
+            "eusc-de-east-1",
+            "",
+        ] {
             assert!(!has_amazon_roots(region), "{region}");
         }
     }

@@ -12,11 +12,7 @@ use aws_sdk_s3::types::{BucketVersioningStatus, VersioningConfiguration};
 use aws_sdk_sfn::types::ExecutionStatus;
 use serde_json::{Value, json};
 use sluice::{Build, Clients, Emulator, EmulatorOptions, Project, RunFolder, Stack, Tools};
-<<<<<<< HEAD
 use tokio::sync::{Mutex, MutexGuard, OnceCell, Semaphore};
-=======
-use tokio::sync::{Mutex, MutexGuard, OnceCell};
->>>>>>> wt-redrive
 use tokio::time::sleep;
 
 use crate::proxy::Proxy;
@@ -34,15 +30,10 @@ struct Shared {
     stack: Stack,
     proxy: Arc<Proxy>,
     project: Project,
-<<<<<<< HEAD
     emulator: Arc<Emulator>,
-    run: Arc<RunFolder>,
-=======
-    emulator: Emulator,
     /// Held by the one test that redrives.
     redrive: Mutex<()>,
-    _run: RunFolder,
->>>>>>> wt-redrive
+    run: Arc<RunFolder>,
 }
 
 /// A bucket without notifications, so that a test delivers the events itself.
@@ -83,7 +74,6 @@ async fn built() -> Result<&'static (Project, Tools, Build), sluice::Error> {
         .await
 }
 
-<<<<<<< HEAD
 /// Clients for what is in the emulator beside the stacks.
 pub(crate) async fn clients() -> Clients {
     shared().await.stack.clients()
@@ -104,6 +94,7 @@ async fn start_beside(
         proxy: Arc::clone(&shared.proxy),
         project: project.clone(),
         emulator: Arc::clone(&shared.emulator),
+        redrive: Mutex::default(),
         run: Arc::clone(&shared.run),
     })
 }
@@ -116,14 +107,9 @@ pub(crate) async fn deploy_beside(name: &str, parameters: &[&str]) -> (Stack, Ar
     }
 }
 
-async fn start() -> Result<Shared, sluice::Error> {
-    let (project, tools, build) = built().await?;
-    let run = RunFolder::take(project, "tests")?;
-=======
 async fn start(run: &str) -> Result<Shared, sluice::Error> {
     let (project, tools, build) = built().await?;
     let run = RunFolder::take(project, run)?;
->>>>>>> wt-redrive
     let proxy = Proxy::start();
     let options = EmulatorOptions { port: None, functions_endpoint: Some(proxy.endpoint()) };
     let emulator = Emulator::start(project, tools, &run, &options).await?;
@@ -149,7 +135,6 @@ async fn start(run: &str) -> Result<Shared, sluice::Error> {
         .send()
         .await
         .unwrap();
-<<<<<<< HEAD
     // The roles of the template name the template's bucket only.
     let clients = stack.clients();
     let consumer = &stack.outputs.consumer_function_name;
@@ -170,12 +155,9 @@ async fn start(run: &str) -> Result<Shared, sluice::Error> {
         proxy: Arc::new(proxy),
         project: project.clone(),
         emulator: Arc::new(emulator),
+        redrive: Mutex::default(),
         run: Arc::new(run),
     })
-=======
-    let (project, redrive) = (project.clone(), Mutex::default());
-    Ok(Shared { stack, proxy, project, emulator, redrive, _run: run })
->>>>>>> wt-redrive
 }
 
 /// A time zone whose midnight is hours away, so that no test meets the start of a day.
@@ -225,7 +207,6 @@ impl Sluice {
         Self::on(shared().await, prefix)
     }
 
-<<<<<<< HEAD
     /// On a stack of its own, with these parameters beside a short time-out. The prefix names the
     /// stack.
     pub(crate) async fn deployed_with(prefix: &'static str, parameters: &[&str]) -> Self {
@@ -241,11 +222,11 @@ impl Sluice {
         drop(permit);
         // As long as the shared one: until the process ends.
         Self::on(Box::leak(Box::new(started.unwrap_or_else(|error| panic!("{error}")))), prefix)
-=======
+    }
+
     /// On the stack for tests of the redrive.
     pub(crate) async fn apart(prefix: &'static str) -> Self {
         Self::on(apart().await, prefix)
->>>>>>> wt-redrive
     }
 
     fn on(shared: &'static Shared, prefix: &'static str) -> Self {
@@ -513,22 +494,15 @@ impl Sluice {
 
     /// Runs the redrive as its nightly rule does. Returns its report.
     pub(crate) async fn redrive(&self) -> Value {
-<<<<<<< HEAD
-        let function = &self.shared.stack.outputs.redrive_function_name;
-        self.nightly(function).await
+        let event = self.sample_event("scheduled-event.json");
+        self.redrive_as(&event).await.expect("the redrive succeeds")
     }
 
     /// The same for the dead letters of a FIFO queue.
     pub(crate) async fn redrive_ordered(&self) -> Value {
         let function = self.shared.stack.outputs.ordered_redrive_function_name.as_deref();
-        self.nightly(function.expect("an ordered stack")).await
-    }
-
-    async fn nightly(&self, function: &str) -> Value {
-=======
->>>>>>> wt-redrive
         let event = self.sample_event("scheduled-event.json");
-        self.redrive_as(&event).await.expect("the redrive succeeds")
+        self.invoke(function.expect("an ordered stack"), &event).await.expect("it succeeds")
     }
 
     /// Runs the redrive as a person does. Returns its report, or its error.
@@ -588,8 +562,8 @@ impl Sluice {
     }
 
     pub(crate) async fn drop_table(&self) {
-        let table = &self.shared.stack.outputs.device_state_table_name;
-        self.clients.dynamodb.delete_table().table_name(table).send().await.unwrap();
+        let table = self.shared.stack.outputs.device_state_table_name.clone();
+        self.clients.dynamodb.delete_table().set_table_name(table).send().await.unwrap();
     }
 
     /// Makes the table again as the template does.
@@ -603,7 +577,7 @@ impl Sluice {
         self.clients
             .dynamodb
             .create_table()
-            .table_name(&self.shared.stack.outputs.device_state_table_name)
+            .set_table_name(self.shared.stack.outputs.device_state_table_name.clone())
             .billing_mode(BillingMode::PayPerRequest)
             .key_schema(key.build().unwrap())
             .attribute_definitions(
@@ -756,8 +730,12 @@ impl Sluice {
 
     /// Messages of this test on the work queue, hidden and delayed ones included.
     pub(crate) async fn queued(&self) -> usize {
-<<<<<<< HEAD
         self.work_queue().await.len()
+    }
+
+    pub(crate) async fn queued_bodies(&self) -> Vec<String> {
+        let messages = self.work_queue().await.into_iter();
+        messages.map(|message| message["Body"].as_str().unwrap_or_default().to_owned()).collect()
     }
 
     /// Messages of this test that consumers have received and not yet settled. (A copy that is
@@ -775,15 +753,6 @@ impl Sluice {
         messages
             .retain(|message| message["Body"].as_str().unwrap_or_default().contains(self.prefix));
         messages
-=======
-        self.queued_bodies().await.len()
-    }
-
-    pub(crate) async fn queued_bodies(&self) -> Vec<String> {
-        let messages = self.look_into(&self.shared.stack.outputs.work_queue_url).await;
-        let bodies = messages.iter().filter_map(|message| message["Body"].as_str());
-        bodies.filter(|body| body.contains(self.prefix)).map(str::to_owned).collect()
->>>>>>> wt-redrive
     }
 
     /// Waits until every message of this test has been acknowledged.

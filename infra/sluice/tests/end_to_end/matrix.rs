@@ -103,7 +103,7 @@ impl Cell {
                     "Default": "Done",
                 },
                 "Fail": { "Type": "Fail", "Error": "OnPurpose", "Cause": "the first attempt" },
-                "Done": { "Type": "Succeed", "Output": { "outcome": "mine" } },
+                "Done": { "Type": "Pass", "Output": { "outcome": "mine" }, "End": true },
             },
         });
         let is_express = self.is("express");
@@ -269,8 +269,9 @@ async fn a_device_keeps_its_order(sluice: &Sluice) {
         .await;
     drop(throttled);
 
+    // They start in order, and then run beside each other: an older one may be superseded.
     for ended in sluice.all_ended(&writes).await {
-        assert_eq!(ended, Ended::written());
+        assert_eq!(ended.status, ExecutionStatus::Succeeded);
     }
     let mut tried = sluice.names_tried_in_order(&device);
     tried.dedup();
