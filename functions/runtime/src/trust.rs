@@ -103,7 +103,7 @@ mod tests {
             Err(_) => [&[0x30, 0x82], &u16::try_from(length).unwrap().to_be_bytes()[..]].concat(),
         };
         let digest = Sha256::digest([header.as_slice(), content].concat());
-        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+        digest.iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
     }
 
     #[test]

@@ -19,6 +19,13 @@ pub struct Build {
     _lock: File,
 }
 
+impl Build {
+    /// Where each function has a folder with its binary.
+    pub fn folder(&self) -> &Path {
+        self.template.parent().unwrap_or(&self.template)
+    }
+}
+
 /// Runs `sam build` as a user would: cargo-lambda builds the release binaries in the target folder.
 /// From nothing it takes minutes, again some seconds.
 ///
@@ -31,22 +38,25 @@ pub async fn build(project: &Project, tools: &Tools) -> Result<Build, Error> {
     let products = project.products()?;
     let lock = lock(&products.join("build.lock")).await?;
     let folder = products.join("build");
-    let mut path = OsString::from(refuse_rustup(&products)?);
+    let job = Job::new(project, &tools.python, &tools.sam(), products.join("build.log"))
+        .args(["build", "--parameter-overrides", &architecture, "--build-dir"])
+        .args([&folder])
+        .env("SAM_CLI_TELEMETRY", "0");
+    for_cargo(job, project, tools)?.run("sam build").await?;
+    Ok(Build { template: folder.join("template.yaml"), architecture, _lock: lock })
+}
+
+/// The environment of a job that builds Rust: with our tools first, and without what cargo has set
+/// for this process.
+pub(crate) fn for_cargo(job: Job, project: &Project, tools: &Tools) -> Result<Job, Error> {
+    let mut path = OsString::from(refuse_rustup(&project.products()?)?);
     for more in
         [Some(tools.bin().as_os_str().to_owned()), env::var_os("PATH")].into_iter().flatten()
     {
         path.push(":");
         path.push(more);
     }
-    Job::new(project, &tools.python, &tools.sam(), products.join("build.log"))
-        .args(["build", "--parameter-overrides", &architecture, "--build-dir"])
-        .args([&folder])
-        .without_env(is_set_by_cargo)
-        .env("PATH", path)
-        .env("SAM_CLI_TELEMETRY", "0")
-        .run("sam build")
-        .await?;
-    Ok(Build { template: folder.join("template.yaml"), architecture, _lock: lock })
+    Ok(job.without_env(is_set_by_cargo).env("PATH", path))
 }
 
 /// This machine in Lambda's words.

@@ -31,6 +31,14 @@ pub enum Error {
     )]
     NoCCompiler,
 
+    #[error(
+        "the benchmark compares with Node, and `node` or `npm` is not in PATH: install Node 18 or newer"
+    )]
+    NoNode,
+
+    #[error("{what} failed with {status}")]
+    Failed { what: String, status: String },
+
     #[error("{what} failed with {status}; {} ends with:\n{tail}", .log.display())]
     CommandFailed { what: String, status: String, log: PathBuf, tail: String },
 

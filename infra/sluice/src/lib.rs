@@ -1,6 +1,7 @@
 //! The local stack: Sluice's own template and binaries, deployed to an emulator of AWS on this
-//! machine. What `cargo demo` shows and the end-to-end tests use.
+//! machine. What `cargo demo` shows and the end-to-end tests use. And the set-up of the benchmark.
 
+mod bench;
 mod build;
 mod emulator;
 mod error;
@@ -9,6 +10,7 @@ mod stack;
 mod supervise;
 mod tools;
 
+pub use bench::Bench;
 pub use build::{Build, build};
 pub use emulator::{Emulator, EmulatorOptions};
 pub use error::Error;

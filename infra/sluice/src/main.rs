@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use demo::{Demo, DemoError};
-use sluice::{Project, Tools};
+use sluice::{Bench, Project, Tools};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Debug, Parser)]
@@ -21,6 +21,18 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Demo(Demo),
+    /// Measure the functions beside the same in Python, Node and tutorial Rust
+    Bench {
+        /// How often every subject takes its turn
+        #[arg(long, default_value_t = 15)]
+        rounds: u32,
+        /// Only compare instructions, sizes and calls with the committed numbers, as CI does
+        #[arg(long)]
+        guard: bool,
+        /// Only write these numbers
+        #[arg(long, conflicts_with = "guard")]
+        update_guard: bool,
+    },
     /// Install the pinned Python tools (sam, cargo-lambda, cfn-lint, statelint) and print their folder
     Tools {
         /// Install checkov, and print the folder of that
@@ -49,6 +61,17 @@ async fn main() -> ExitCode {
 async fn run(command: Command) -> Result<(), DemoError> {
     match command {
         Command::Demo(demo) => demo.run().await?,
+        Command::Bench { rounds, guard, update_guard } => {
+            let bench = match (guard, update_guard) {
+                (true, _) => Bench::Guard,
+                (_, true) => Bench::UpdateGuard,
+                _ => Bench::Compare { rounds },
+            };
+            let project = Project::find()?;
+            let tools = Tools::install(&project).await?;
+            eprintln!("building the functions");
+            bench.run(&project, &tools, &sluice::build(&project, &tools).await?).await?;
+        }
         Command::Tools { checkov } => {
             let project = Project::find()?;
             let folder = if checkov {

@@ -85,11 +85,14 @@ impl Job {
     pub(crate) fn start(mut self) -> Result<Supervised, Error> {
         let log = File::create(&self.log).map_err(Error::file("create", &self.log))?;
         let both = log.try_clone().map_err(Error::file("open", &self.log))?;
+        self.command.stdout(log).stderr(both);
+        self.spawn()
+    }
+
+    fn spawn(mut self) -> Result<Supervised, Error> {
         let supervisor = self
             .command
             .stdin(Stdio::piped())
-            .stdout(log)
-            .stderr(both)
             // A Ctrl-C is for this process, which then stops the others in order.
             .process_group(0)
             .spawn()
@@ -106,14 +109,24 @@ impl Job {
         }
         Err(Error::CommandFailed {
             what: what.to_owned(),
-            status: match status.code() {
-                Some(code) => format!("exit code {code}"),
-                None => status.to_string(),
-            },
+            status: said(status),
             tail: job.tail(),
             log: job.log.clone(),
         })
     }
+
+    /// The same for what is to be seen: the output goes where ours goes.
+    pub(crate) async fn show(self, what: &str) -> Result<(), Error> {
+        let status = self.spawn()?.wait().await?;
+        if status.success() {
+            return Ok(());
+        }
+        Err(Error::Failed { what: what.to_owned(), status: said(status) })
+    }
+}
+
+fn said(status: ExitStatus) -> String {
+    status.code().map_or_else(|| status.to_string(), |code| format!("exit code {code}"))
 }
 
 fn supervisor(project: &Project, python: &Path) -> Command {

@@ -41,6 +41,14 @@ impl Tools {
         Ok(install(project, &python, &environments, "checkov").await?.join("bin"))
     }
 
+    /// Installs what the peers of the benchmark in Python need, and returns its interpreter.
+    pub(crate) async fn install_peer(project: &Project) -> Result<PathBuf, Error> {
+        let python = find_python()?;
+        let environments = make_folder(project.target.join("venv"))?;
+        let _lock = lock(&environments.join(".lock")).await?;
+        Ok(install(project, &python, &environments, "peer").await?.join("bin/python"))
+    }
+
     /// Folder of `sam`, `cargo-lambda`, `cfn-lint` and `statelint`.
     pub fn bin(&self) -> &Path {
         &self.bin

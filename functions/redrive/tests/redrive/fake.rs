@@ -242,8 +242,12 @@ impl Fake {
             let most = request.max_number_of_messages().expect("a number");
             let is_hidden = |letter: &Letter| letter.hidden_until.is_some_and(|until| until > now);
             // A FIFO queue shows nothing of a group of which something is hidden.
-            let blocked = state.letters.iter().filter(|letter| fake.fifo && is_hidden(letter));
-            let blocked: HashSet<_> = blocked.map(|letter| letter.group.clone()).collect();
+            let blocked: HashSet<_> = if fake.fifo {
+                let hidden = state.letters.iter().filter(|letter| is_hidden(letter));
+                hidden.map(|letter| letter.group.clone()).collect()
+            } else {
+                HashSet::new()
+            };
             let messages = state
                 .letters
                 .iter_mut()
@@ -271,7 +275,10 @@ impl Fake {
                 output = if state.fails("delete") {
                     output.failed(rejection(entry.id()))
                 } else {
-                    state.letters.retain(|letter| letter.id != entry.receipt_handle());
+                    let is_it = |letter: &Letter| letter.id == entry.receipt_handle();
+                    if let Some(index) = state.letters.iter().position(is_it) {
+                        state.letters.remove(index);
+                    }
                     let done = DeleteMessageBatchResultEntry::builder().id(entry.id());
                     output.successful(done.build().expect("complete"))
                 };

@@ -17,5 +17,6 @@ mod poison;
 mod proxy;
 mod redrive;
 mod redrive_faults;
+mod redrive_scale;
 mod rights;
 mod writes;

@@ -92,7 +92,8 @@ fn consumer(deployed: &Deployed, mapping: &Value, add: &mut impl FnMut(String)) 
         }
     }
     for (property, value) in [("timeout", &function["Timeout"]), ("batching window", window)] {
-        if !values(deployed, value).contains(&range(deployed, value).default) {
+        let is_set = !value.is_null();
+        if is_set && !values(deployed, value).contains(&range(deployed, value).default) {
             add(format!("the default {property} of {name} is not one of its values"));
         }
     }
@@ -129,12 +130,17 @@ fn visibility(deployed: &Deployed, property: &Value, timeout: u64, window: u64) 
 /// The value of the key that a lookup uses: the one of the two that its parameter sets.
 fn pick(deployed: &Deployed, key: &Value, timeout: u64, window: u64) -> Option<u64> {
     let (_, mapping) = deployed.of_type("AWS::Lambda::EventSourceMapping").next()?;
-    if *key == mapping["MaximumBatchingWindowInSeconds"] {
-        return Some(window);
-    }
     let is_timeout =
         deployed.of_type("AWS::Lambda::Function").any(|(_, function)| function["Timeout"] == *key);
-    is_timeout.then_some(timeout)
+    let set = &mapping["MaximumBatchingWindowInSeconds"];
+    if is_timeout {
+        Some(timeout)
+    } else if set == key {
+        Some(window)
+    } else {
+        // Without a window the queue may follow the parameter's default.
+        set.is_null().then(|| range(deployed, key).default)
+    }
 }
 
 struct Range {
@@ -165,16 +171,19 @@ fn range(deployed: &Deployed, property: &Value) -> Range {
     }
 }
 
-/// Every value that a property can have; for one whose parameter has no list, its bounds.
+/// Every value that a number of seconds can have; for one whose parameter has no list, its bounds.
+/// None set is zero.
 fn values(deployed: &Deployed, property: &Value) -> Vec<u64> {
-    let parameter = property["Ref"].as_str().unwrap_or_default();
-    match deployed.template["Parameters"][parameter]["AllowedValues"].as_array() {
-        Some(values) => values.iter().map(|value| text(value).parse().expect("a number")).collect(),
-        None => {
-            let range = range(deployed, property);
-            vec![range.minimum, range.default, range.maximum]
-        }
+    if property.is_null() {
+        return vec![0];
     }
+    let parameter = property["Ref"].as_str().unwrap_or_default();
+    let allowed = &deployed.template["Parameters"][parameter]["AllowedValues"];
+    if let Some(values) = allowed.as_array() {
+        return values.iter().map(|value| text(value).parse().expect("a number")).collect();
+    }
+    let range = range(deployed, property);
+    vec![range.minimum, range.default, range.maximum]
 }
 
 #[tokio::test]

@@ -1,0 +1,87 @@
+//! What a million uploads cost, from measured CPU time and list prices.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use crate::measure::Case;
+use crate::report::Results;
+use crate::subject::Subject;
+
+/// List prices of us-east-1 in dollars per million, as far as the first tier, as remembered on
+/// 2026-11-21: the price pages fill them in by script and could not be read where this was written.
+/// <https://aws.amazon.com/lambda/pricing/>, <https://aws.amazon.com/sqs/pricing/>,
+/// <https://aws.amazon.com/s3/pricing/>, <https://aws.amazon.com/eventbridge/pricing/>
+const LAMBDA_REQUEST: f64 = 0.20;
+/// Of a GB-second on arm64, in dollars.
+const LAMBDA_GB_SECOND: f64 = 0.000_013_333_4;
+const SQS_REQUEST: f64 = 0.40;
+const S3_GET: f64 = 0.40;
+const PIPES_REQUEST: f64 = 0.40;
+
+/// `MemorySize` of the template, and the memory with which a function has a whole processor.
+const MEMORY_MB: f64 = 256.0;
+const MEMORY_OF_A_PROCESSOR_MB: f64 = 1_769.0;
+
+/// How long a call to AWS takes, which no measurement here can know.
+const CALL: Duration = Duration::from_millis(20);
+
+/// Events in one batch of the consumer.
+const BATCH: f64 = 10.0;
+
+pub fn markdown(results: &Results) -> String {
+    let functions = |subject| {
+        billed(results, Case::Forwarder, subject, 1)
+            + billed(results, Case::Consumer, subject, 2) / BATCH
+    };
+    // A record is a message of its own; ten of them are received and deleted by one call each.
+    let queue = SQS_REQUEST * (1.0 + 2.0 / BATCH);
+    let consumer = |case, calls| billed(results, case, Subject::Sluice, calls) / BATCH;
+    let rows = [
+        ("Sluice", functions(Subject::Sluice), queue, S3_GET),
+        ("the same in Python", functions(Subject::Python), queue, S3_GET),
+        (
+            "Sluice, by reference (the execution reads the object)",
+            billed(results, Case::Forwarder, Subject::Sluice, 1)
+                + consumer(Case::ConsumerByReference, 1),
+            queue,
+            0.0,
+        ),
+        (
+            "S3 → queue → consumer, without the forwarder",
+            consumer(Case::Consumer, 2),
+            queue,
+            S3_GET,
+        ),
+        (
+            "S3 → queue → EventBridge Pipes, by reference; no ids, no deferral, no batch failures",
+            PIPES_REQUEST,
+            queue,
+            0.0,
+        ),
+    ];
+    let mut text = String::from(
+        "\n## Cost of a million uploads, in dollars\n\nUntil the execution is started; what the \
+         execution itself costs is the same for each row but by reference. Billed durations: CPU \
+         time as measured above, on the 256/1,769 of a processor that 256 MB have, and 20 ms for \
+         each call to AWS (assumed), without cold starts. List prices of us-east-1, arm64, not \
+         verified where this was written (see src/cost.rs).\n\n\
+         | | Lambda or Pipes | SQS | S3 reads | sum |\n|---|---|---|---|---|\n",
+    );
+    for (what, compute, queue, reads) in rows.into_iter().filter(|row| row.1.is_finite()) {
+        let sum = compute + queue + reads;
+        _ = writeln!(text, "| {what} | {compute:.2} | {queue:.2} | {reads:.2} | {sum:.2} |");
+    }
+    text
+}
+
+/// Dollars for a million invocations.
+fn billed(results: &Results, case: Case, subject: Subject, calls_in_turn: u32) -> f64 {
+    if !results.runs.contains_key(&(case, subject)) {
+        return f64::NAN;
+    }
+    let cpu = results.median(case, subject, |run| run.cpu_event) * case.size();
+    let slowed = cpu.mul_f64(MEMORY_OF_A_PROCESSOR_MB / MEMORY_MB);
+    let milliseconds = (slowed + CALL * calls_in_turn).as_secs_f64() * 1e3;
+    let seconds = milliseconds.ceil() / 1e3;
+    LAMBDA_REQUEST + seconds * MEMORY_MB / 1_024.0 * LAMBDA_GB_SECOND * 1e6
+}

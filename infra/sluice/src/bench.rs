@@ -1,0 +1,145 @@
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::Error;
+use crate::build::{Build, for_cargo};
+use crate::project::{Project, make_folder};
+use crate::supervise::Job;
+use crate::tools::Tools;
+
+/// What `cargo sluice bench` is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bench {
+    /// Measure the functions beside their peers; write the report, the plots and the section of the
+    /// README.
+    Compare { rounds: u32 },
+    /// Compare what repeats with the committed numbers.
+    Guard,
+    /// Write the numbers to be committed.
+    UpdateGuard,
+}
+
+impl Bench {
+    /// Builds what is measured and what measures, and runs it.
+    pub async fn run(self, project: &Project, tools: &Tools, build: &Build) -> Result<(), Error> {
+        let folder = make_folder(project.target.join("bench"))?;
+        let benches = project.root.join("infra/sluice/benches");
+        let harness = Cargo { project, tools, folder: &folder }.harness(&benches).await?;
+        let mut job = Job::new(project, &tools.python, &harness, folder.join("harness.log"))
+            .args(["--root".as_ref(), project.root.as_os_str()])
+            .args(["--functions".as_ref(), build.folder().as_os_str()])
+            .args(["--peers".as_ref(), folder.as_os_str()]);
+        match self {
+            Self::Guard => job = job.args(["--guard"]),
+            Self::UpdateGuard => job = job.args(["--update-guard"]),
+            Self::Compare { rounds } => {
+                let peers = Peers::build(project, tools, &folder, &benches.join("peers")).await?;
+                job = job
+                    .args(["--python".as_ref(), peers.python.as_os_str()])
+                    .args(["--node".as_ref(), peers.node.as_os_str()])
+                    .args(["--rounds", &rounds.to_string()]);
+            }
+        }
+        job.show("the harness").await
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Cargo<'a> {
+    project: &'a Project,
+    tools: &'a Tools,
+    folder: &'a Path,
+}
+
+impl Cargo<'_> {
+    /// Builds the manifest in `source`, with a target folder of its own.
+    async fn build(self, command: &[&str], source: &Path, name: &str) -> Result<PathBuf, Error> {
+        let Self { project, tools, folder } = self;
+        let target = folder.join(name);
+        let job = Job::new(
+            project,
+            &tools.python,
+            Path::new("cargo"),
+            folder.join(format!("{name}.log")),
+        )
+        .args(command)
+        .args(["--release", "--locked", "--manifest-path"])
+        .args([source.join("Cargo.toml")])
+        .env("CARGO_TARGET_DIR", &target);
+        for_cargo(job, project, tools)?.run(&format!("building {name}")).await?;
+        Ok(target)
+    }
+
+    async fn harness(self, benches: &Path) -> Result<PathBuf, Error> {
+        Ok(self.build(&["build"], benches, "harness").await?.join("release/harness"))
+    }
+}
+
+/// The peers that need an interpreter.
+#[derive(Debug)]
+struct Peers {
+    python: PathBuf,
+    node: PathBuf,
+}
+
+impl Peers {
+    async fn build(
+        project: &Project,
+        tools: &Tools,
+        folder: &Path,
+        sources: &Path,
+    ) -> Result<Self, Error> {
+        let cargo = Cargo { project, tools, folder };
+        for name in ["floor", "tutorial"] {
+            cargo.build(&["lambda", "build"], &sources.join(name), name).await?;
+        }
+        copy(&sources.join("python"), &folder.join("python"))?;
+        Ok(Self {
+            python: Tools::install_peer(project).await?,
+            node: node(project, tools, folder, &sources.join("node")).await?,
+        })
+    }
+}
+
+/// Installs what the lock file names and bundles the handlers.
+async fn node(
+    project: &Project,
+    tools: &Tools,
+    folder: &Path,
+    source: &Path,
+) -> Result<PathBuf, Error> {
+    let (node, npm) = find("node").zip(find("npm")).ok_or(Error::NoNode)?;
+    let place = folder.join("node");
+    copy(source, &place)?;
+    copy(&source.join("src"), &place.join("src"))?;
+    for (name, args) in [
+        // Without scripts: aws-lambda-ric would compile curl, for which see start.mjs.
+        ("npm-install", &["ci", "--ignore-scripts", "--no-audit", "--no-fund"][..]),
+        ("npm-bundle", &["run", "bundle", "--", "--outdir=."][..]),
+    ] {
+        Job::new(project, &tools.python, &npm, folder.join(format!("{name}.log")))
+            .args(["--prefix".as_ref(), place.as_os_str()])
+            .args(args)
+            .run(name)
+            .await?;
+    }
+    Ok(node)
+}
+
+fn find(program: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH")?;
+    env::split_paths(&path).map(|folder| folder.join(program)).find(|path| path.is_file())
+}
+
+/// The files of a folder, not those in folders below it.
+fn copy(from: &Path, to: &Path) -> Result<(), Error> {
+    make_folder(to.to_owned())?;
+    for entry in fs::read_dir(from).map_err(Error::file("read", from))? {
+        let path = entry.map_err(Error::file("read", from))?.path();
+        if let Some(name) = path.file_name().filter(|_| path.is_file()) {
+            fs::copy(&path, to.join(name)).map_err(Error::file("copy", &path))?;
+        }
+    }
+    Ok(())
+}
