@@ -9,11 +9,11 @@ use crate::supervise::Job;
 use crate::tools::Tools;
 
 /// What `cargo sluice bench` is to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Bench {
     /// Measure the functions beside their peers; write the report, the plots and the section of the
-    /// README.
-    Compare { rounds: u32 },
+    /// README. The peers in `without` are left out.
+    Compare { rounds: u32, without: Vec<String> },
     /// Compare what repeats with the committed numbers.
     Guard,
     /// Write the numbers to be committed.
@@ -33,12 +33,14 @@ impl Bench {
         match self {
             Self::Guard => job = job.args(["--guard"]),
             Self::UpdateGuard => job = job.args(["--update-guard"]),
-            Self::Compare { rounds } => {
-                let peers = Peers::build(project, tools, &folder, &benches.join("peers")).await?;
+            Self::Compare { rounds, without } => {
+                let cargo = Cargo { project, tools, folder: &folder };
+                let peers = Peers::build(cargo, &benches.join("peers"), &without).await?;
                 job = job
                     .args(["--python".as_ref(), peers.python.as_os_str()])
                     .args(["--node".as_ref(), peers.node.as_os_str()])
-                    .args(["--rounds", &rounds.to_string()]);
+                    .args(["--rounds", &rounds.to_string()])
+                    .args(without.iter().flat_map(|peer| ["--without", peer]));
             }
         }
         job.show("the harness").await
@@ -84,14 +86,10 @@ struct Peers {
 }
 
 impl Peers {
-    async fn build(
-        project: &Project,
-        tools: &Tools,
-        folder: &Path,
-        sources: &Path,
-    ) -> Result<Self, Error> {
-        let cargo = Cargo { project, tools, folder };
-        for name in ["floor", "tutorial"] {
+    async fn build(cargo: Cargo<'_>, sources: &Path, without: &[String]) -> Result<Self, Error> {
+        let Cargo { project, tools, folder } = cargo;
+        let wanted = |name: &&str| !without.iter().any(|other| other == name);
+        for name in ["floor", "tutorial"].into_iter().filter(wanted) {
             cargo.build(&["lambda", "build"], &sources.join(name), name).await?;
         }
         copy(&sources.join("python"), &folder.join("python"))?;

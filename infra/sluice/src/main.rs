@@ -26,6 +26,9 @@ enum Command {
         /// How often every subject takes its turn
         #[arg(long, default_value_t = 15)]
         rounds: u32,
+        /// A peer to leave out: tutorial (which takes minutes to build), node, python or floor
+        #[arg(long)]
+        without: Vec<String>,
         /// Only compare instructions, sizes and calls with the committed numbers, as CI does
         #[arg(long)]
         guard: bool,
@@ -61,11 +64,11 @@ async fn main() -> ExitCode {
 async fn run(command: Command) -> Result<(), DemoError> {
     match command {
         Command::Demo(demo) => demo.run().await?,
-        Command::Bench { rounds, guard, update_guard } => {
+        Command::Bench { rounds, without, guard, update_guard } => {
             let bench = match (guard, update_guard) {
                 (true, _) => Bench::Guard,
                 (_, true) => Bench::UpdateGuard,
-                _ => Bench::Compare { rounds },
+                _ => Bench::Compare { rounds, without },
             };
             let project = Project::find()?;
             let tools = Tools::install(&project).await?;

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 use aws::Aws;
-use clap::Parser;
+use clap::{Parser, ValueEnum as _};
 use guard::Numbers;
 use report::Results;
 use subject::{Job, Places, Subject};
@@ -40,7 +40,7 @@ struct Cli {
     #[arg(long, default_value_t = 15)]
     rounds: usize,
     /// Warm invocations of each turn
-    #[arg(long, default_value_t = 30)]
+    #[arg(long, default_value_t = 20)]
     warm: usize,
     /// Leave a peer out, and the goals with it
     #[arg(long)]
@@ -95,6 +95,10 @@ async fn main() -> Result<()> {
             zips.push((subject, job, places.zip_bytes(subject, job)?));
         }
     }
+    let mut command = format!("cargo sluice bench --rounds {}", cli.rounds);
+    for peer in cli.without.iter().filter_map(|peer| peer.to_possible_value()) {
+        command = format!("{command} --without {}", peer.get_name());
+    }
     let results = Results {
         runs,
         numbers: numbers.ok(),
@@ -102,7 +106,7 @@ async fn main() -> Result<()> {
         zips,
         machine: report::machine()?,
         versions: report::versions(&places)?,
-        command: "cargo sluice bench".to_owned(),
+        command,
         date: report::today()?,
     };
     plot::all(&results, &benches.join("plots"))?;

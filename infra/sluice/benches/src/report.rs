@@ -232,6 +232,9 @@ impl Results {
         section.push_str(&self.table(case));
         section.push_str("\nThe consumer, ten events, each with its object read:\n\n");
         section.push_str(&self.table(Case::Consumer));
+        for plot in ["cold-start", "cpu", "memory", "burst"] {
+            _ = writeln!(section, "\n![{plot}](infra/sluice/benches/plots/{plot}.svg)");
+        }
         let goals = self.goals();
         let met = goals.iter().filter(|goal| goal.met).count();
         _ = write!(
