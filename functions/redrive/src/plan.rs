@@ -71,7 +71,10 @@ pub(crate) fn plan(
     let messages = events.iter().map(|event| {
         // A body that is the event already goes back as it came, byte for byte.
         let (body, group_id) = if is_event(&letter.body) {
-            (letter.body.clone(), letter.group_id.clone())
+            // A FIFO queue wants a group, which a letter of a standard queue need not have.
+            let group_id = letter.group_id.clone();
+            let device = || fifo.then(|| event.group(group_key_segments));
+            (letter.body.clone(), group_id.or_else(device))
         } else {
             (event.to_json()?, Some(event.group(group_key_segments)))
         };

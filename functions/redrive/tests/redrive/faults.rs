@@ -103,3 +103,10 @@ async fn on_a_fifo_queue_the_order_of_a_group_is_kept() {
     assert_eq!(sent("a"), all("a"));
     assert!(fake.left().is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_letter_without_a_group_gets_its_device_on_a_fifo_queue() {
+    let fake = Fake::with([letter("devices/42/state.json")]).fifo();
+    assert_eq!(nightly(&fake).await.redriven, 1);
+    assert_eq!(fake.state().work[0].message_group_id(), Some("devices/42"));
+}

@@ -544,9 +544,10 @@ impl Sluice {
 
     /// Stops or starts the receiving of messages from the work queue.
     pub(crate) async fn set_consumer(&self, enabled: bool) {
-        let function = &self.shared.stack.outputs.consumer_function_name;
+        let queue = self.shared.stack.outputs.work_queue_url.rsplit('/').next().unwrap();
+        let queue = format!("arn:aws:sqs:us-east-1:000000000000:{queue}");
         let lambda = &self.clients.lambda;
-        let mappings = lambda.list_event_source_mappings().function_name(function).send().await;
+        let mappings = lambda.list_event_source_mappings().event_source_arn(queue).send().await;
         let mappings = mappings.unwrap().event_source_mappings.unwrap_or_default();
         assert_eq!(mappings.len(), 1);
         for mapping in mappings {
