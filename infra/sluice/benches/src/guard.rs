@@ -15,7 +15,7 @@ use crate::measure::{Case, ensure_complete};
 use crate::subject::{Job, Places, Subject};
 
 /// What may be added before CI fails.
-const TOLERANCE: f64 = 0.05;
+const TOLERANCE_PERCENT: u64 = 5;
 
 /// Warm events that are counted.
 const WARM: usize = 20;
@@ -86,7 +86,7 @@ impl Numbers {
     pub fn grown_since(&self, committed: &Self) -> Vec<String> {
         let mut problems = Vec::new();
         let mut compare = |what: String, now: u64, before: Option<u64>| match before {
-            Some(before) if growth(now, before) <= TOLERANCE => {}
+            Some(before) if now * 100 <= before * (100 + TOLERANCE_PERCENT) => {}
             Some(before) => problems.push(format!(
                 "{what}: {now}, {:.1} % above the committed {before}",
                 growth(now, before) * 100.0
