@@ -10,6 +10,8 @@
   ItemReader.Arguments, ItemSelector, Output and Assign, groups the items as ItemBatcher says, and
   reads the version that VersionId names. Upstream takes the expressions for constants, ignores
   ItemBatcher, and reads the newest version. The Map Run itself and its children stay upstream's.
+* MaximumConcurrency as a number. Upstream keeps the text that CloudFormation hands it, compares it
+  with a number, and polls nothing.
 * A second for one expression, on machines of AWS. Upstream measures it by the wall clock, in which
   a thread of a busy emulator waits for hundreds of others.
 """
@@ -97,6 +99,9 @@ def poll_concurrency(mapping, function, config, *rest):
     actions = ("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes")
     if not all(is_allowed(config["Role"], action, mapping["EventSourceArn"]) for action in actions):
         return 0
+    scaling = mapping.get("ScalingConfig") or {}
+    if "MaximumConcurrency" in scaling:
+        scaling["MaximumConcurrency"] = int(scaling["MaximumConcurrency"])
     return upstream_poll(mapping, function, config, *rest)
 
 

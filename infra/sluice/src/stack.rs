@@ -3,7 +3,6 @@ use std::path::{Path, PathBuf};
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_cloudformation::config::{Credentials, SharedCredentialsProvider};
-use aws_sdk_lambda::types::ScalingConfig;
 
 use crate::Error;
 use crate::build::Build;
@@ -80,8 +79,7 @@ pub async fn deploy(
         .run("sam deploy")
         .await?;
 
-    let clients = Clients::new(&endpoint);
-    let described = clients
+    let described = Clients::new(&endpoint)
         .cloudformation
         .describe_stacks()
         .stack_name(name)
@@ -93,7 +91,6 @@ pub async fn deploy(
         .first()
         .ok_or_else(|| Error::NoStack { stack: name.to_owned(), log: emulator.log().to_owned() })?;
     let outputs = read_outputs(described, name)?;
-    repeat_maximum_concurrency(&clients, described, name, emulator.log()).await?;
     Ok(Stack { name: name.to_owned(), endpoint, outputs, log: emulator.log().to_owned() })
 }
 
@@ -130,51 +127,6 @@ fn read_outputs(
         archive_bucket_name: take("ArchiveBucketName")?,
         upload_topic_arn,
     })
-}
-
-/// Tells each event source mapping its `MaximumConcurrency` again.
-///
-/// `MiniStack` 1.5.33 keeps the text that CloudFormation hands it, compares it with a number, and
-/// polls nothing. AWS makes it the number that the resource type says.
-async fn repeat_maximum_concurrency(
-    clients: &Clients,
-    described: &aws_sdk_cloudformation::types::Stack,
-    stack: &str,
-    log: &Path,
-) -> Result<(), Error> {
-    let parameter = described
-        .parameters()
-        .iter()
-        .find(|parameter| parameter.parameter_key() == Some("MaximumConcurrency"));
-    let Some(maximum) = parameter
-        .and_then(|parameter| parameter.parameter_value())
-        .and_then(|value| value.parse::<i32>().ok())
-    else {
-        return Ok(());
-    };
-    let resources = clients
-        .cloudformation
-        .describe_stack_resources()
-        .stack_name(stack)
-        .send()
-        .await
-        .map_err(|error| Error::aws("DescribeStackResources", log, &error))?;
-    let mappings = resources
-        .stack_resources()
-        .iter()
-        .filter(|resource| resource.resource_type() == Some("AWS::Lambda::EventSourceMapping"))
-        .filter_map(|resource| resource.physical_resource_id());
-    for mapping in mappings {
-        clients
-            .lambda
-            .update_event_source_mapping()
-            .uuid(mapping)
-            .scaling_config(ScalingConfig::builder().maximum_concurrency(maximum).build())
-            .send()
-            .await
-            .map_err(|error| Error::aws("UpdateEventSourceMapping", log, &error))?;
-    }
-    Ok(())
 }
 
 impl Stack {

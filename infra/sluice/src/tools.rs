@@ -35,18 +35,12 @@ impl Tools {
     /// Installs checkov too and gives its folder. Apart from the others, because only the checks
     /// want it, and it brings a hundred packages of its own choice of versions.
     pub async fn install_checkov(project: &Project) -> Result<PathBuf, Error> {
-        let python = find_python()?;
-        let environments = make_folder(project.target.join("venv"))?;
-        let _lock = lock(&environments.join(".lock")).await?;
-        Ok(install(project, &python, &environments, "checkov").await?.join("bin"))
+        Ok(install_alone(project, "checkov").await?.join("bin"))
     }
 
     /// Installs what the peers of the benchmark in Python need, and returns its interpreter.
     pub(crate) async fn install_peer(project: &Project) -> Result<PathBuf, Error> {
-        let python = find_python()?;
-        let environments = make_folder(project.target.join("venv"))?;
-        let _lock = lock(&environments.join(".lock")).await?;
-        Ok(install(project, &python, &environments, "peer").await?.join("bin/python"))
+        Ok(install_alone(project, "peer").await?.join("bin/python"))
     }
 
     /// Folder of `sam`, `cargo-lambda`, `cfn-lint` and `statelint`.
@@ -93,6 +87,14 @@ fn find_python() -> Result<Python, Error> {
         }
     }
     Err(Error::NoPython { found: too_old })
+}
+
+/// One virtual environment that only some commands want.
+async fn install_alone(project: &Project, name: &str) -> Result<PathBuf, Error> {
+    let python = find_python()?;
+    let environments = make_folder(project.target.join("venv"))?;
+    let _lock = lock(&environments.join(".lock")).await?;
+    install(project, &python, &environments, name).await
 }
 
 /// Makes one virtual environment, unless it is there and complete.

@@ -10,6 +10,10 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_s3::types::{BucketVersioningStatus, VersioningConfiguration};
 use aws_sdk_sfn::types::ExecutionStatus;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Bytes;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
 use sluice::{Build, Clients, Emulator, EmulatorOptions, Project, RunFolder, Stack, Tools};
 use tokio::sync::{Mutex, MutexGuard, OnceCell, Semaphore};
@@ -421,14 +425,7 @@ impl Sluice {
     }
 
     async fn send(&self, queue_url: &str, body: &str) {
-        self.clients
-            .sqs
-            .send_message()
-            .queue_url(queue_url)
-            .message_body(body)
-            .send()
-            .await
-            .unwrap();
+        send(&self.clients, queue_url, body).await;
     }
 
     /// Puts messages in the dead-letter queue, with the attributes that Sluice gives them. Returns
@@ -589,20 +586,8 @@ impl Sluice {
             .unwrap();
     }
 
-    /// The function's answer, or its error.
     async fn invoke(&self, function: &str, event: &Value) -> Result<Value, Value> {
-        let answer = self
-            .clients
-            .lambda
-            .invoke()
-            .function_name(function)
-            .payload(Blob::new(event.to_string()))
-            .send()
-            .await
-            .unwrap();
-        let payload = answer.payload().map(Blob::as_ref).unwrap_or_default();
-        let value = serde_json::from_slice(payload).unwrap_or(Value::Null);
-        if answer.function_error().is_some() { Err(value) } else { Ok(value) }
+        invoke(&self.clients, function, event).await
     }
 
     /// Waits until the event's execution has ended.
@@ -612,8 +597,7 @@ impl Sluice {
 
     /// Waits until the execution of this name has ended.
     pub(crate) async fn ended_as(&self, name: &str) -> Ended {
-        let machine = &self.shared.stack.outputs.state_machine_arn;
-        let arn = format!("{}:{name}", machine.replace(":stateMachine:", ":execution:"));
+        let arn = execution_arn(&self.shared.stack, name);
         self.eventually(&format!("the execution {name} ends"), async || {
             let described = self.clients.sfn.describe_execution().execution_arn(&arn).send().await;
             match described {
@@ -897,6 +881,30 @@ pub(crate) async fn look_into(endpoint: &str, queue_url: &str) -> Vec<Value> {
     queues.flat_map(|(_, queue)| queue.as_array().cloned().unwrap_or_default()).collect()
 }
 
+/// The function's answer, or its error.
+pub(crate) async fn invoke(
+    clients: &Clients,
+    function: &str,
+    event: &Value,
+) -> Result<Value, Value> {
+    let payload = Blob::new(event.to_string());
+    let call = clients.lambda.invoke().function_name(function).payload(payload);
+    let answer = call.send().await.unwrap();
+    let payload = answer.payload().map(Blob::as_ref).unwrap_or_default();
+    let value = serde_json::from_slice(payload).unwrap_or(Value::Null);
+    if answer.function_error().is_some() { Err(value) } else { Ok(value) }
+}
+
+pub(crate) async fn send(clients: &Clients, queue_url: &str, body: &str) {
+    clients.sqs.send_message().queue_url(queue_url).message_body(body).send().await.unwrap();
+}
+
+/// The ARN of the execution of this name.
+pub(crate) fn execution_arn(stack: &Stack, name: &str) -> String {
+    let machine = &stack.outputs.state_machine_arn;
+    format!("{}:{name}", machine.replace(":stateMachine:", ":execution:"))
+}
+
 /// A call of a service whose SDK the tests do without. Returns the status and the body.
 pub(crate) async fn post(
     endpoint: &str,
@@ -905,10 +913,6 @@ pub(crate) async fn post(
     target: Option<&str>,
     body: String,
 ) -> (u16, String) {
-    use http_body_util::{BodyExt as _, Full};
-    use hyper::body::Bytes;
-    use hyper_util::client::legacy::Client;
-    use hyper_util::rt::TokioExecutor;
     let credential = format!("test/20260101/us-east-1/{service}/aws4_request");
     let mut request = hyper::Request::post(endpoint)
         .header("content-type", content_type)
@@ -916,21 +920,20 @@ pub(crate) async fn post(
     if let Some(target) = target {
         request = request.header("x-amz-target", target);
     }
-    let client = Client::builder(TokioExecutor::new()).build_http();
-    let answer = client.request(request.body(Full::new(Bytes::from(body))).unwrap()).await.unwrap();
-    let status = answer.status().as_u16();
-    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    let (status, body) = call(request.body(body.into()).unwrap()).await;
     (status, String::from_utf8_lossy(&body).into_owned())
 }
 
 /// A GET outside of what the SDK knows.
 async fn get(endpoint: &str, path: &str) -> Value {
-    use http_body_util::{BodyExt as _, Empty};
-    use hyper::body::Bytes;
-    use hyper_util::client::legacy::Client;
-    use hyper_util::rt::TokioExecutor;
-    let client: Client<_, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
-    let answer = client.get(format!("{endpoint}{path}").parse().unwrap()).await.unwrap();
-    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    let request = hyper::Request::get(format!("{endpoint}{path}"));
+    let (_, body) = call(request.body(Full::default()).unwrap()).await;
     serde_json::from_slice(&body).unwrap()
+}
+
+async fn call(request: hyper::Request<Full<Bytes>>) -> (u16, Bytes) {
+    let client = Client::builder(TokioExecutor::new()).build_http();
+    let answer = client.request(request).await.unwrap();
+    let status = answer.status().as_u16();
+    (status, answer.into_body().collect().await.unwrap().to_bytes())
 }

@@ -6,12 +6,13 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_sfn::types::ExecutionStatus;
 use serde_json::{Value, json};
 use sluice::{Clients, Stack};
 
-use crate::harness::{deploy_beside, device_state, key_of, look_into, post};
+use crate::harness::{
+    deploy_beside, device_state, execution_arn, invoke, key_of, look_into, post, send,
+};
 use crate::proxy::{Fault, Proxy};
 
 /// What is denied must not happen within this. (What is granted may take its time.)
@@ -20,7 +21,7 @@ const GRANTED: Duration = Duration::from_mins(2);
 const POLL: Duration = Duration::from_millis(200);
 
 /// What AWS does with these grants happens inside AWS: the emulator does not do it.
-const NOT_OBSERVABLE: [(&str, &str, &str); 15] = [
+const NOT_OBSERVABLE: [(&str, &str, &str); 13] = [
     (
         "ConsumerRole",
         "s3:ListBucket",
@@ -38,13 +39,13 @@ const NOT_OBSERVABLE: [(&str, &str, &str); 15] = [
     ("DeviceStateMachineRole", "logs:ListLogDeliveries", "delivery of execution logs"),
     ("DeviceStateMachineRole", "logs:PutResourcePolicy", "delivery of execution logs"),
     ("DeviceStateMachineRole", "logs:UpdateLogDelivery", "delivery of execution logs"),
-    ("DeviceStateMachineRole", "xray:PutTraceSegments", "tracing"),
-    ("DeviceStateMachineRole", "xray:PutTelemetryRecords", "tracing"),
 ];
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Grant {
+    /// Logical id in the template.
     role: String,
+    role_name: String,
     action: String,
     resource: String,
 }
@@ -56,6 +57,10 @@ async fn every_granted_action_is_needed() {
     let rights = Rights { clients: stack.clients(), stack, proxy };
     let grants = rights.grants().await;
     assert!(grants.len() > 30, "the roles were read: {grants:?}");
+    for (role, action, _) in NOT_OBSERVABLE {
+        let is_granted = grants.iter().any(|grant| grant.key() == (role, action));
+        assert!(is_granted, "{action} of {role} is not granted any more");
+    }
 
     let mut needless = Vec::new();
     for (number, grant) in grants.iter().enumerate() {
@@ -91,11 +96,15 @@ impl Rights {
     /// Every action on every resource in the policies of the stack's roles.
     async fn grants(&self) -> BTreeSet<Grant> {
         let mut grants = BTreeSet::new();
-        for (role, name) in self.roles().await {
-            let listed = self.iam(&[("Action", "ListRolePolicies"), ("RoleName", &name)]).await;
+        for (role, role_name) in self.roles().await {
+            let request = [("Action", "ListRolePolicies"), ("RoleName", role_name.as_str())];
+            let listed = self.iam(&request).await;
             for policy in elements(&listed, "member") {
-                let request =
-                    [("Action", "GetRolePolicy"), ("RoleName", &name), ("PolicyName", &policy)];
+                let request = [
+                    ("Action", "GetRolePolicy"),
+                    ("RoleName", &role_name),
+                    ("PolicyName", &policy),
+                ];
                 let answer = self.iam(&request).await;
                 let document = elements(&answer, "PolicyDocument").remove(0);
                 let document =
@@ -105,8 +114,12 @@ impl Rights {
                     assert_eq!(statement["Effect"], "Allow");
                     for action in texts(&statement["Action"]) {
                         for resource in texts(&statement["Resource"]) {
-                            let (role, action) = (role.clone(), action.clone());
-                            grants.insert(Grant { role, action, resource });
+                            grants.insert(Grant {
+                                role: role.clone(),
+                                role_name: role_name.clone(),
+                                action: action.clone(),
+                                resource,
+                            });
                         }
                     }
                 }
@@ -126,19 +139,13 @@ impl Rights {
             .collect()
     }
 
-    async fn role_name(&self, logical_id: &str) -> String {
-        let roles = self.roles().await;
-        roles.into_iter().find(|(id, _)| id == logical_id).unwrap().1
-    }
-
     async fn deny(&self, grant: &Grant) {
-        let name = self.role_name(&grant.role).await;
         let document = json!({ "Version": "2012-10-17", "Statement": [{
             "Effect": "Deny", "Action": grant.action, "Resource": grant.resource,
         }] });
         self.iam(&[
             ("Action", "PutRolePolicy"),
-            ("RoleName", &name),
+            ("RoleName", &grant.role_name),
             ("PolicyName", "TakenAway"),
             ("PolicyDocument", &document.to_string()),
         ])
@@ -146,10 +153,9 @@ impl Rights {
     }
 
     async fn grant_again(&self, grant: &Grant) {
-        let name = self.role_name(&grant.role).await;
         self.iam(&[
             ("Action", "DeleteRolePolicy"),
-            ("RoleName", &name),
+            ("RoleName", &grant.role_name),
             ("PolicyName", "TakenAway"),
         ])
         .await;
@@ -291,8 +297,7 @@ impl Rights {
     }
 
     async fn status(&self, name: &str) -> Option<ExecutionStatus> {
-        let machine = &self.stack.outputs.state_machine_arn;
-        let arn = format!("{}:{name}", machine.replace(":stateMachine:", ":execution:"));
+        let arn = execution_arn(&self.stack, name);
         let described = self.clients.sfn.describe_execution().execution_arn(arn).send().await;
         described.ok().map(|execution| execution.status)
     }
@@ -345,14 +350,8 @@ impl Rights {
         answer["batchItemFailures"] == json!([])
     }
 
-    /// The function's answer, or its error.
     async fn invoke(&self, function: &str, event: &Value) -> Result<Value, Value> {
-        let payload = Blob::new(event.to_string());
-        let call = self.clients.lambda.invoke().function_name(function).payload(payload);
-        let answer = call.send().await.unwrap();
-        let payload = answer.payload().map(Blob::as_ref).unwrap_or_default();
-        let value = serde_json::from_slice(payload).unwrap_or(Value::Null);
-        if answer.function_error().is_some() { Err(value) } else { Ok(value) }
+        invoke(&self.clients, function, event).await
     }
 
     async fn redrive(&self, request: Value) -> Result<Value, Value> {
@@ -387,8 +386,7 @@ impl Rights {
     }
 
     async fn dead_letter(&self, body: &str) {
-        let queue = &self.stack.outputs.dead_letter_queue_url;
-        self.clients.sqs.send_message().queue_url(queue).message_body(body).send().await.unwrap();
+        send(&self.clients, &self.stack.outputs.dead_letter_queue_url, body).await;
     }
 
     async fn has_dead_letter(&self, name: &str) -> bool {

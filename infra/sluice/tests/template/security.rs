@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::template::{Deployed, deployments, list, processed, target, text};
+use crate::template::{
+    Break, Deployed, assert_each_is_found, deployments, list, processed, resource, target, text,
+};
 
 /// Actions that AWS lets nobody narrow to a resource, and why a role of the template has them.
 const WITHOUT_RESOURCE: [(&str, &str); 8] = [
@@ -255,13 +257,6 @@ async fn every_exception_for_a_resource_is_used() {
     }
 }
 
-/// Breaks one rule, and says what must be found then.
-type Break = (fn(&mut Value), &'static str);
-
-fn resource<'t>(template: &'t mut Value, name: &str) -> &'t mut Value {
-    template["Resources"].get_mut(name).expect("a resource").get_mut("Properties").unwrap()
-}
-
 fn policy<'t>(template: &'t mut Value, name: &str, sid: &str) -> &'t mut Value {
     let document = &mut resource(template, name)["PolicyDocument"];
     let statements = document["Statement"].as_array_mut().unwrap();
@@ -388,11 +383,5 @@ const BREAKS: [Break; 20] = [
 
 #[tokio::test]
 async fn each_broken_rule_is_found() {
-    let template = processed().await;
-    for (break_it, finding) in BREAKS {
-        let mut broken = template.clone();
-        break_it(&mut broken);
-        let found = findings(&broken);
-        assert!(found.contains(finding), "not found: {finding}\nfound: {found:#?}");
-    }
+    assert_each_is_found(&BREAKS, findings).await;
 }

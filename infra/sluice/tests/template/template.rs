@@ -1,6 +1,6 @@
 //! Reading a template: the SAM transform, and what CloudFormation makes of conditions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 use serde_json::{Map, Value};
@@ -155,4 +155,26 @@ pub(crate) fn list(value: &Value) -> &[Value] {
         Value::Null => &[],
         one => std::slice::from_ref(one),
     }
+}
+
+/// Breaks one rule, and says what must be found then.
+pub(crate) type Break = (fn(&mut Value), &'static str);
+
+/// That a checker finds each of these breaks.
+pub(crate) async fn assert_each_is_found(
+    breaks: &[Break],
+    findings: fn(&Value) -> BTreeSet<String>,
+) {
+    let template = processed().await;
+    for (break_it, finding) in breaks {
+        let mut broken = template.clone();
+        break_it(&mut broken);
+        let found = findings(&broken);
+        assert!(found.contains(*finding), "not found: {finding}\nfound: {found:#?}");
+    }
+}
+
+/// The properties of a resource, to be broken.
+pub(crate) fn resource<'t>(template: &'t mut Value, name: &str) -> &'t mut Value {
+    template["Resources"].get_mut(name).expect("a resource").get_mut("Properties").unwrap()
 }
