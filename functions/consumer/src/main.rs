@@ -7,8 +7,8 @@ use runtime::{Deadline, Metrics, Queue, Settings};
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     let settings = Settings::from_env();
-    runtime::init_log(settings.optional::<String>("RUST_LOG")?.as_deref());
-    let sdk = runtime::sdk_config(&settings).await?;
+    runtime::init_log(settings.optional("RUST_LOG")?);
+    let sdk = runtime::sdk_config(&settings)?;
     let sqs = aws_sdk_sqs::Client::new(&sdk);
     let consumer = Consumer {
         config: Config::read(&settings)?,

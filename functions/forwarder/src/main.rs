@@ -6,8 +6,8 @@ use serde_json::value::RawValue;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     let settings = Settings::from_env();
-    runtime::init_log(settings.optional::<String>("RUST_LOG")?.as_deref());
-    let sqs = aws_sdk_sqs::Client::new(&runtime::sdk_config(&settings).await?);
+    runtime::init_log(settings.optional("RUST_LOG")?);
+    let sqs = aws_sdk_sqs::Client::new(&runtime::sdk_config(&settings)?);
     let forwarder = Forwarder {
         config: Config::read(&settings)?,
         metrics: Metrics::new(

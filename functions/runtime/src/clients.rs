@@ -1,9 +1,18 @@
 use std::time::Duration;
 
-use aws_config::{BehaviorVersion, SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
+use aws_config::{
+    BehaviorVersion, Region, SdkConfig, environment::EnvironmentVariableCredentialsProvider,
+    retry::RetryConfig, timeout::TimeoutConfig,
+};
+use aws_sdk_sqs::config::{SharedCredentialsProvider, SharedHttpClient};
 use aws_smithy_http_client::{
     Builder, HttpClientError,
     tls::{Provider, TlsContext, rustls_provider::CryptoMode},
+};
+use aws_smithy_runtime_api::client::{
+    connector_metadata::ConnectorMetadata,
+    http::{HttpClient, HttpConnectorSettings, SharedHttpConnector},
+    runtime_components::RuntimeComponents,
 };
 
 use crate::{SettingError, Settings, trust};
@@ -28,18 +37,27 @@ pub enum ConfigError {
 }
 
 /// What all SDK clients of a function share, one HTTP client above all: each client would otherwise
-/// keep connections of its own and read the root certificates again.
+/// keep connections of its own.
+///
+/// It is put together here because `aws_config::load` looks for credentials everywhere, for which it
+/// makes clients of STS and of EC2's metadata: half of what there is to initialise, for a function
+/// whose credentials and region are always in its environment.
 ///
 /// TLS is rustls on ring. AWS-LC, the SDK's default, gathers CPU-jitter entropy in its first
 /// handshake: some 20 ms of CPU at every cold start.
-pub async fn sdk_config(settings: &Settings<'_>) -> Result<SdkConfig, ConfigError> {
+pub fn sdk_config(settings: &Settings<'_>) -> Result<SdkConfig, ConfigError> {
     let tls = TlsContext::builder().with_trust_store(trust::store(settings)?).build()?;
     let http_client = Builder::new()
         .tls_provider(Provider::Rustls(CryptoMode::Ring))
         .tls_context(tls)
         .build_https();
-    let config = aws_config::defaults(BehaviorVersion::latest())
-        .http_client(http_client)
+    let mut config = SdkConfig::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .credentials_provider(SharedCredentialsProvider::new(
+            EnvironmentVariableCredentialsProvider::new(),
+        ))
+        .region(Region::new(settings.required::<String>("AWS_REGION")?))
+        .http_client(ConnectedOnDemand(http_client))
         .retry_config(
             RetryConfig::standard()
                 .with_max_attempts(ATTEMPTS)
@@ -51,8 +69,69 @@ pub async fn sdk_config(settings: &Settings<'_>) -> Result<SdkConfig, ConfigErro
                 .connect_timeout(CONNECT_TIMEOUT)
                 .operation_attempt_timeout(ATTEMPT_TIMEOUT)
                 .build(),
-        )
-        .load()
-        .await;
-    Ok(config)
+        );
+    config.set_endpoint_url(settings.optional("AWS_ENDPOINT_URL")?);
+    config.set_use_fips(settings.optional("AWS_USE_FIPS_ENDPOINT")?);
+    config.set_use_dual_stack(settings.optional("AWS_USE_DUALSTACK_ENDPOINT")?);
+    Ok(config.build())
+}
+
+/// An HTTP client that does not mind being shared. The one inside sets up TLS once for each SDK
+/// client that is made, to try it out, and throws that away; then once more at the first call.
+#[derive(Debug)]
+struct ConnectedOnDemand(SharedHttpClient);
+
+impl HttpClient for ConnectedOnDemand {
+    fn http_connector(
+        &self,
+        settings: &HttpConnectorSettings,
+        components: &RuntimeComponents,
+    ) -> SharedHttpConnector {
+        self.0.http_connector(settings, components)
+    }
+
+    fn connector_metadata(&self) -> Option<ConnectorMetadata> {
+        self.0.connector_metadata()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(settings: &[(&str, &str)]) -> Result<SdkConfig, ConfigError> {
+        let found = |name: &str| settings.iter().find(|(key, _)| *key == name);
+        sdk_config(&Settings::from_lookup(&|name| found(name).map(|(_, value)| value.into())))
+    }
+
+    #[test]
+    fn what_the_environment_says_of_endpoints_is_heeded() {
+        let plain = with(&[("AWS_REGION", "eu-west-1")]).expect("set up");
+        assert_eq!(plain.region().map(AsRef::as_ref), Some("eu-west-1"));
+        assert_eq!(
+            (plain.endpoint_url(), plain.use_fips(), plain.use_dual_stack()),
+            Default::default()
+        );
+
+        let special = with(&[
+            ("AWS_REGION", "us-gov-west-1"),
+            ("AWS_ENDPOINT_URL", "https://127.0.0.1:4566"),
+            ("AWS_USE_FIPS_ENDPOINT", "true"),
+            ("AWS_USE_DUALSTACK_ENDPOINT", "true"),
+        ])
+        .expect("set up");
+        assert_eq!(special.endpoint_url(), Some("https://127.0.0.1:4566"));
+        assert_eq!((special.use_fips(), special.use_dual_stack()), (Some(true), Some(true)));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named() {
+        let error = |settings| with(settings).expect_err("refused").to_string();
+        assert_eq!(error(&[]), "environment variable AWS_REGION is not set");
+        assert_eq!(
+            error(&[("AWS_REGION", "eu-west-1"), ("AWS_USE_FIPS_ENDPOINT", "yes")]),
+            "environment variable AWS_USE_FIPS_ENDPOINT is \"yes\": \
+             provided string was not `true` or `false`"
+        );
+    }
 }

@@ -1,26 +1,73 @@
 use std::io;
 
-use tracing::Subscriber;
-use tracing_subscriber::{EnvFilter, fmt::MakeWriter, util::SubscriberInitExt};
+use tracing::{Subscriber, level_filters::LevelFilter};
+use tracing_subscriber::{
+    filter::Targets,
+    fmt::{self, MakeWriter},
+    layer::SubscriberExt,
+    registry,
+    util::SubscriberInitExt,
+};
 
-/// Logs to standard output, where Lambda collects it, one JSON object a line. `filter` is in the
-/// syntax of `RUST_LOG`; without one, `info`.
-pub fn init(filter: Option<&str>) {
+/// Logs to standard output, where Lambda collects it, one JSON object a line. Without a filter, from
+/// `info` on.
+pub fn init(filter: Option<Targets>) {
     to(filter, io::stdout).init();
 }
 
 /// The same to somewhere else, for whoever installs it.
-pub fn to<W>(filter: Option<&str>, out: W) -> impl Subscriber + Send + Sync
+pub fn to<W>(filter: Option<Targets>, out: W) -> impl Subscriber + Send + Sync
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    tracing_subscriber::fmt()
+    let lines = fmt::layer()
         .json()
         .flatten_event(true)
         .with_current_span(false)
         .with_span_list(false)
         .with_target(false)
-        .with_env_filter(EnvFilter::new(filter.unwrap_or("info")))
-        .with_writer(out)
-        .finish()
+        .with_writer(out);
+    let filter = filter.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
+    registry().with(lines).with(filter)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use tracing::{info, subscriber, warn};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(filter: Option<&str>) -> usize {
+        let written = Written::default();
+        let out = written.clone();
+        let filter = filter.map(|filter| filter.parse().unwrap());
+        subscriber::with_default(to(filter, move || out.clone()), || {
+            info!("one");
+            warn!("two");
+            warn!(target: "hyper", "three");
+        });
+        String::from_utf8(written.0.lock().unwrap().clone()).unwrap().lines().count()
+    }
+
+    #[test]
+    fn the_filter_has_levels_for_all_and_for_single_targets() {
+        assert_eq!(logged(None), 3);
+        assert_eq!(logged(Some("warn")), 2);
+        assert_eq!(logged(Some("warn,hyper=off")), 1);
+    }
 }

@@ -44,17 +44,20 @@ impl Numbers {
         let mut numbers = Self::default();
         for case in Case::ALL {
             let program = places.program(Subject::Sluice, case.job(), aws)?;
+            let on_lambda = program.trusting_aws_only();
             let mut counts = Vec::new();
-            for invocations in [0, 1, 1 + WARM] {
+            for (program, invocations) in
+                [(&on_lambda, 0), (&program, 0), (&program, 1), (&program, 1 + WARM)]
+            {
                 let scratch = places.peers.join("cachegrind.log");
-                counts.push(instructions(&valgrind, &program, case, invocations, &scratch).await?);
+                counts.push(instructions(&valgrind, program, case, invocations, &scratch).await?);
             }
-            let [init, first, all] = counts[..] else { bail!("three counts") };
+            let [init, before, first, all] = counts[..] else { bail!("four counts") };
             numbers.instructions.insert(
                 case.label().to_owned(),
                 Instructions {
                     init,
-                    first_call: first.saturating_sub(init),
+                    first_call: first.saturating_sub(before),
                     warm_invocation: all.saturating_sub(first) / WARM as u64,
                 },
             );

@@ -23,12 +23,22 @@ use tokio::time::timeout;
 const LIMIT: Duration = Duration::from_mins(2);
 
 /// How to start a function.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Program {
     pub path: PathBuf,
     pub args: Vec<String>,
     pub folder: PathBuf,
     pub env: Vec<(String, String)>,
+    /// The setting that makes it trust the mock of AWS.
+    pub trust: (&'static str, String),
+}
+
+impl Program {
+    /// The program as it is on Lambda, with the certificates that it trusts there: it can be
+    /// started, and cannot call the mock.
+    pub fn trusting_aws_only(&self) -> Self {
+        Self { trust: ("TRUSTS", "AWS".to_owned()), ..self.clone() }
+    }
 }
 
 enum Signal {
@@ -65,6 +75,7 @@ impl Function {
             .current_dir(&program.folder)
             .env_clear()
             .envs(program.env.iter().map(|(name, value)| (name, value)))
+            .env(program.trust.0, &program.trust.1)
             .env("AWS_LAMBDA_RUNTIME_API", address.to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -63,7 +63,7 @@ impl Case {
     }
 }
 
-/// One process, from its start to its end.
+/// One process that is started and ended, and one that does its work.
 #[derive(Debug, Clone)]
 pub struct Run {
     pub cold: Duration,
@@ -117,10 +117,16 @@ pub async fn all(
 }
 
 async fn one(places: &Places, aws: &Aws, case: Case, subject: Subject, warm: usize) -> Result<Run> {
-    aws.take_traffic();
-    let mut function = Function::start(&places.program(subject, case.job(), aws)?).await?;
+    let program = places.program(subject, case.job(), aws)?;
+    let mut function = Function::start(&program.trusting_aws_only()).await?;
     let cold = function.ready().await?;
     let cpu_init = function.cpu()?;
+    function.kill().await?;
+
+    aws.take_traffic();
+    let mut function = Function::start(&program).await?;
+    function.ready().await?;
+    let cpu_before = function.cpu()?;
     let (first, answer) = function.invoke(case.event(0)).await?;
     ensure_complete(&answer)?;
     let cpu_first = function.cpu()?;
@@ -144,7 +150,7 @@ async fn one(places: &Places, aws: &Aws, case: Case, subject: Subject, warm: usi
         first,
         warm: median(times),
         cpu_init,
-        cpu_first: cpu_first - cpu_init,
+        cpu_first: cpu_first - cpu_before,
         cpu_event: (cpu - cpu_first) / events,
         memory,
         connections: connections + first_traffic.connections,

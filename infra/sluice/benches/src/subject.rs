@@ -124,30 +124,29 @@ impl Places {
                 path: self.binary(subject, job),
                 args: Vec::new(),
                 folder: self.functions.clone(),
-                env: Vec::new(),
+                ..Program::default()
             },
             Subject::Python => Program {
                 path: self.python.clone().context("no Python")?,
                 args: vec!["-m".into(), "awslambdaric".into(), format!("{}.handler", job.name())],
                 folder: self.peers.join("python"),
-                env: Vec::new(),
+                ..Program::default()
             },
             Subject::Node => Program {
                 path: self.node.clone().context("no Node")?,
                 args: vec!["start.mjs".into(), format!("{}.handler", job.name())],
                 folder: self.peers.join("node"),
-                env: Vec::new(),
+                ..Program::default()
             },
         };
         env.push(("LAMBDA_TASK_ROOT", program.folder.display().to_string()));
-        let trust = match subject {
-            Subject::Sluice | Subject::Floor | Subject::Python => "AWS_CA_BUNDLE",
-            Subject::Tutorial => "SSL_CERT_FILE",
-            // Beside those that are built in, as Lambda does it for Node.
-            Subject::Node => "NODE_EXTRA_CA_CERTS",
-        };
-        env.push((trust, bundle));
         program.env = env.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        program.trust = match subject {
+            Subject::Sluice | Subject::Floor | Subject::Python => ("AWS_CA_BUNDLE", bundle),
+            Subject::Tutorial => ("SSL_CERT_FILE", bundle),
+            // Beside those that are built in.
+            Subject::Node => ("NODE_EXTRA_CA_CERTS", bundle),
+        };
         Ok(program)
     }
 
