@@ -12,8 +12,8 @@ use crate::tools::Tools;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Bench {
     /// Measure the functions beside their peers; write the report, the plots and the section of the
-    /// README. The peers in `without` are left out.
-    Compare { rounds: u32, without: Vec<String> },
+    /// README. The peers in `without` are left out; `timeline` is what the demo has counted.
+    Compare { rounds: u32, without: Vec<String>, timeline: PathBuf },
     /// Compare what repeats with the committed numbers.
     Guard,
     /// Write the numbers to be committed.
@@ -33,12 +33,13 @@ impl Bench {
         match self {
             Self::Guard => job = job.args(["--guard"]),
             Self::UpdateGuard => job = job.args(["--update-guard"]),
-            Self::Compare { rounds, without } => {
+            Self::Compare { rounds, without, timeline } => {
                 let cargo = Cargo { project, tools, folder: &folder };
                 let peers = Peers::build(cargo, &benches.join("peers"), &without).await?;
                 job = job
                     .args(["--python".as_ref(), peers.python.as_os_str()])
                     .args(["--node".as_ref(), peers.node.as_os_str()])
+                    .args(["--timeline".as_ref(), timeline.as_os_str()])
                     .args(["--rounds", &rounds.to_string()])
                     .args(without.iter().flat_map(|peer| ["--without", peer]));
             }

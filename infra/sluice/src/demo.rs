@@ -2,8 +2,11 @@ mod devices;
 mod progress;
 mod report;
 
+use std::cell::RefCell;
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
+use std::{fs, io};
 
 use aws_sdk_sqs::types::{MessageSystemAttributeName, QueueAttributeName};
 use clap::Args;
@@ -34,6 +37,10 @@ pub(crate) struct Demo {
     /// Port of the emulator on 127.0.0.1 [default: a free one]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     port: Option<u16>,
+
+    /// Write what was counted over time to this file, as CSV
+    #[arg(long, value_name = "FILE")]
+    timeline: Option<PathBuf>,
 }
 
 /// How the demo can fail beyond the local stack itself.
@@ -43,6 +50,8 @@ pub(crate) enum DemoError {
     Stack(#[from] Error),
     #[error("the demo did not add up: {0}")]
     Unexpected(String),
+    #[error("cannot write {}", path.display())]
+    Timeline { path: PathBuf, source: io::Error },
 }
 
 /// Uploads in flight at the same time: one busy client.
@@ -59,6 +68,11 @@ const TICK: Duration = Duration::from_millis(250);
 const PATIENCE: Duration = Duration::from_mins(4);
 
 impl Demo {
+    /// As many files as they are worth a plot.
+    pub(crate) fn burst(timeline: PathBuf) -> Self {
+        Self { files: 10_000, seed: 1, keep: false, port: None, timeline: Some(timeline) }
+    }
+
     pub(crate) async fn run(self) -> Result<(), DemoError> {
         let project = Project::find()?;
         let run = RunFolder::take(&project, "demo")?;
@@ -82,12 +96,22 @@ impl Demo {
         step.done();
         drop(build);
 
-        let watch = Watch { clients: stack.clients(), stack: &stack, progress: &progress };
+        let watch = Watch {
+            clients: stack.clients(),
+            stack: &stack,
+            progress: &progress,
+            since: Instant::now(),
+            timeline: RefCell::new(vec![TIMELINE.to_owned()]),
+        };
         progress.begin();
         let uploads = devices::plan(self.files, self.seed);
         let uploaded = watch.upload_all(uploads).await?;
         let last = watch.wait_until_settled(&uploaded).await?;
         progress.finish(&last);
+        if let Some(path) = &self.timeline {
+            fs::write(path, watch.timeline.take().join("\n"))
+                .map_err(|source| DemoError::Timeline { path: path.clone(), source })?;
+        }
         let report = watch.report(&uploaded).await?;
 
         report::print(&report);
@@ -113,7 +137,12 @@ struct Watch<'a> {
     clients: Clients,
     stack: &'a Stack,
     progress: &'a Progress,
+    since: Instant,
+    /// What each look has counted, as lines of CSV.
+    timeline: RefCell<Vec<String>>,
 }
+
+const TIMELINE: &str = "seconds,uploaded,queued,started,succeeded,dead letters";
 
 impl Watch<'_> {
     /// Writes to one key go one after the other, so that S3's order is the plan's; keys go in
@@ -196,6 +225,15 @@ impl Watch<'_> {
             succeeded: executions.iter().filter(|execution| execution.succeeded()).count(),
         };
         self.progress.show(&look);
+        self.timeline.borrow_mut().push(format!(
+            "{:.1},{},{},{},{},{}",
+            self.since.elapsed().as_secs_f64(),
+            self.progress.uploads(),
+            look.queued,
+            look.started,
+            look.succeeded,
+            look.dead_letters
+        ));
         Ok(look)
     }
 

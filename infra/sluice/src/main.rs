@@ -65,12 +65,16 @@ async fn run(command: Command) -> Result<(), DemoError> {
     match command {
         Command::Demo(demo) => demo.run().await?,
         Command::Bench { rounds, without, guard, update_guard } => {
+            let project = Project::find()?;
             let bench = match (guard, update_guard) {
                 (true, _) => Bench::Guard,
                 (_, true) => Bench::UpdateGuard,
-                _ => Bench::Compare { rounds, without },
+                _ => {
+                    let timeline = project.target.join("burst.csv");
+                    Demo::burst(timeline.clone()).run().await?;
+                    Bench::Compare { rounds, without, timeline }
+                }
             };
-            let project = Project::find()?;
             let tools = Tools::install(&project).await?;
             eprintln!("building the functions");
             bench.run(&project, &tools, &sluice::build(&project, &tools).await?).await?;

@@ -7,14 +7,17 @@ use crate::measure::Case;
 use crate::report::Results;
 use crate::subject::Subject;
 
-/// List prices of us-east-1 in dollars per million, as far as the first tier, as remembered on
-/// 2026-11-21: the price pages fill them in by script and could not be read where this was written.
-/// <https://aws.amazon.com/lambda/pricing/>, <https://aws.amazon.com/sqs/pricing/>,
-/// <https://aws.amazon.com/s3/pricing/>, <https://aws.amazon.com/eventbridge/pricing/>
+/// List prices of us-east-1 in dollars per million, as far as the first tier. AWS' own pages fill
+/// them in by script and could not be read where this was written; these are what others quoted from
+/// there in 2026: <https://cloudburn.io/blog/amazon-sqs-pricing> and
+/// <https://cloudburn.io/blog/amazon-eventbridge-pricing> (March),
+/// <https://cloudchipr.com/blog/aws-lambda-pricing>. That of S3 is from memory.
 const LAMBDA_REQUEST: f64 = 0.20;
 /// Of a GB-second on arm64, in dollars.
 const LAMBDA_GB_SECOND: f64 = 0.000_013_333_4;
 const SQS_REQUEST: f64 = 0.40;
+/// More for a queue whose messages have groups; for each request to it, to be on the safe side.
+const FAIR_QUEUE: f64 = 0.10;
 const S3_GET: f64 = 0.40;
 const PIPES_REQUEST: f64 = 0.40;
 
@@ -34,28 +37,29 @@ pub fn markdown(results: &Results) -> String {
             + billed(results, Case::Consumer, subject, 2) / BATCH
     };
     // A record is a message of its own; ten of them are received and deleted by one call each.
-    let queue = SQS_REQUEST * (1.0 + 2.0 / BATCH);
+    let requests = 1.0 + 2.0 / BATCH;
+    let (fair, plain) = ((SQS_REQUEST + FAIR_QUEUE) * requests, SQS_REQUEST * requests);
     let consumer = |case, calls| billed(results, case, Subject::Sluice, calls) / BATCH;
     let rows = [
-        ("Sluice", functions(Subject::Sluice), queue, S3_GET),
-        ("the same in Python", functions(Subject::Python), queue, S3_GET),
+        ("Sluice", functions(Subject::Sluice), fair, S3_GET),
+        ("the same in Python", functions(Subject::Python), fair, S3_GET),
         (
             "Sluice, by reference (the execution reads the object)",
             billed(results, Case::Forwarder, Subject::Sluice, 1)
                 + consumer(Case::ConsumerByReference, 1),
-            queue,
+            fair,
             0.0,
         ),
         (
             "S3 → queue → consumer, without the forwarder",
             consumer(Case::Consumer, 2),
-            queue,
+            plain,
             S3_GET,
         ),
         (
             "S3 → queue → EventBridge Pipes, by reference; no ids, no deferral, no batch failures",
             PIPES_REQUEST,
-            queue,
+            plain,
             0.0,
         ),
     ];
@@ -63,8 +67,9 @@ pub fn markdown(results: &Results) -> String {
         "\n## Cost of a million uploads, in dollars\n\nUntil the execution is started; what the \
          execution itself costs is the same for each row but by reference. Billed durations: CPU \
          time as measured above, on the 256/1,769 of a processor that 256 MB have, and 20 ms for \
-         each call to AWS (assumed), without cold starts. List prices of us-east-1, arm64, not \
-         verified where this was written (see src/cost.rs).\n\n\
+         each call to AWS (assumed), without cold starts. List prices of us-east-1, arm64, as \
+         quoted by others in 2026 (see src/cost.rs); without a forwarder there is no fair queuing \
+         between devices, which costs extra.\n\n\
          | | Lambda or Pipes | SQS | S3 reads | sum |\n|---|---|---|---|---|\n",
     );
     for (what, compute, queue, reads) in rows.into_iter().filter(|row| row.1.is_finite()) {

@@ -3,6 +3,8 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -48,13 +50,28 @@ pub struct Drain {
     pub deferrals: u64,
 }
 
-/// The burst at one moment.
+/// A burst at one moment.
 #[derive(Debug, Clone, Copy)]
 pub struct Sample {
     pub seconds: f64,
     pub arrived: u64,
     pub waiting: u64,
-    pub started: u64,
+    pub done: u64,
+}
+
+/// The burst that `cargo demo --timeline` has watched on the local stack.
+pub fn read_timeline(path: &Path) -> Result<Vec<Sample>> {
+    let text =
+        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let sample = |line: &str| -> Option<Sample> {
+        let mut values = line.split(',');
+        let seconds = values.next()?.parse().ok()?;
+        let mut count = || values.next()?.parse().ok();
+        let (arrived, waiting, _started) = (count()?, count()?, count()?);
+        Some(Sample { seconds, arrived, waiting, done: count()? })
+    };
+    let lines = text.lines().skip(1);
+    lines.map(|line| sample(line).with_context(|| format!("not understood: {line}"))).collect()
 }
 
 pub async fn measure(places: &Places, aws: &Aws) -> Result<Drain> {
@@ -197,7 +214,7 @@ async fn burst(places: &Places, aws: &Aws) -> Result<(Vec<Sample>, u64, u64)> {
                 seconds: begin.elapsed().as_secs_f64(),
                 arrived: UPLOADS as u64,
                 waiting: UPLOADS as u64 - done.min(UPLOADS as u64),
-                started: done,
+                done,
             });
             if done >= UPLOADS as u64 {
                 over.store(true, Ordering::Relaxed);

@@ -36,6 +36,9 @@ struct Cli {
     python: Option<PathBuf>,
     #[arg(long)]
     node: Option<PathBuf>,
+    /// What `cargo demo --timeline` has written
+    #[arg(long)]
+    timeline: Option<PathBuf>,
     /// How often every subject takes its turn
     #[arg(long, default_value_t = 15)]
     rounds: usize,
@@ -103,6 +106,7 @@ async fn main() -> Result<()> {
         runs,
         numbers: numbers.ok(),
         drain: drain::measure(&places, &aws).await?,
+        local: cli.timeline.as_deref().map(drain::read_timeline).transpose()?.unwrap_or_default(),
         zips,
         machine: report::machine()?,
         versions: report::versions(&places)?,

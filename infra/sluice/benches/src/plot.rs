@@ -37,7 +37,21 @@ pub fn all(results: &Results, folder: &Path) -> Result<()> {
         "Peak memory of the consumer, MB",
         &values(|subject| results.megabytes(Case::Consumer, subject)),
     )?;
-    burst(&folder.join("burst.svg"), &results.drain.samples)
+    burst(
+        &folder.join("burst.svg"),
+        "10,000 messages against the quota of StartExecution (1,300, then 300 a second)",
+        "started",
+        &results.drain.samples,
+    )?;
+    if results.local.is_empty() {
+        return Ok(());
+    }
+    burst(
+        &folder.join("local-burst.svg"),
+        "10,000 uploads on the stack of cargo demo",
+        "ended",
+        &results.local,
+    )
 }
 
 fn values(of: impl Fn(Subject) -> f64) -> Vec<(&'static str, f64)> {
@@ -87,17 +101,14 @@ fn short(value: f64) -> String {
 }
 
 /// Arrivals, queue and completions over time.
-fn burst(path: &Path, samples: &[Sample]) -> Result<()> {
+fn burst(path: &Path, title: &str, done: &str, samples: &[Sample]) -> Result<()> {
     let area = SVGBackend::new(path, (760, 360)).into_drawing_area();
     let draw = || -> std::result::Result<(), DrawingAreaErrorKind<_>> {
         area.fill(&WHITE)?;
         let seconds = samples.last().map_or(1.0, |sample| sample.seconds);
         let top = samples.iter().map(|sample| sample.arrived).max().unwrap_or(1);
         let mut chart = ChartBuilder::on(&area)
-            .caption(
-                "10,000 uploads against the quota of StartExecution (1,300, then 300 a second)",
-                ("sans-serif", 18).into_font().color(&INK),
-            )
+            .caption(title, ("sans-serif", 18).into_font().color(&INK))
             .margin(14)
             .x_label_area_size(42)
             .y_label_area_size(58)
@@ -112,7 +123,7 @@ fn burst(path: &Path, samples: &[Sample]) -> Result<()> {
         let series: [(&str, RGBColor, fn(&Sample) -> u64); 3] = [
             ("arrived", OTHERS, |sample| sample.arrived),
             ("waiting", RGBColor(0x1b, 0x6c, 0xa8), |sample| sample.waiting),
-            ("started", OURS, |sample| sample.started),
+            (done, OURS, |sample| sample.done),
         ];
         for (label, colour, of) in series {
             let points = samples.iter().map(|sample| (sample.seconds, of(sample)));

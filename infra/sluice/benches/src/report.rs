@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use crate::drain::Drain;
+use crate::drain::{Drain, Sample};
 use crate::guard::Numbers;
 use crate::measure::{Case, Run, Runs, median};
 use crate::subject::{Job, Places, Subject};
@@ -19,6 +19,8 @@ pub struct Results {
     pub runs: Runs,
     pub numbers: Option<Numbers>,
     pub drain: Drain,
+    /// The burst on the local stack.
+    pub local: Vec<Sample>,
     pub zips: Vec<(Subject, Job, u64)>,
     pub machine: String,
     pub versions: String,
@@ -162,6 +164,7 @@ impl Results {
             _ = write!(text, "\n## {}\n\n{}", case.label(), self.table(case));
         }
         text.push_str(&self.drain.markdown());
+        text.push_str(&self.local_burst());
         text.push_str(&crate::cost::markdown(self));
         if let Some(numbers) = &self.numbers {
             text.push_str("\n## Instructions\n\nOf Sluice, by cachegrind, in millions.\n\n");
@@ -179,6 +182,21 @@ impl Results {
             }
         }
         text
+    }
+
+    fn local_burst(&self) -> String {
+        let Some(last) = self.local.last() else { return String::new() };
+        let uploaded = self.local.iter().find(|sample| sample.arrived == last.arrived);
+        format!(
+            "\n{} files uploaded to the stack of `cargo demo` (an emulator, which shares the {} cores \
+             with the functions): uploaded after {:.0} s, {} executions ended after {:.0} s. The rest \
+             are dead letters, poisoned on purpose.\n\n![local burst](plots/local-burst.svg)\n",
+            last.arrived,
+            std::thread::available_parallelism().map_or(0, usize::from),
+            uploaded.map_or(0.0, |sample| sample.seconds),
+            last.done,
+            last.seconds,
+        )
     }
 
     fn table(&self, case: Case) -> String {
@@ -232,7 +250,7 @@ impl Results {
         section.push_str(&self.table(case));
         section.push_str("\nThe consumer, ten events, each with its object read:\n\n");
         section.push_str(&self.table(Case::Consumer));
-        for plot in ["cold-start", "cpu", "memory", "burst"] {
+        for plot in ["burst", "cold-start", "cpu", "memory"] {
             _ = writeln!(section, "\n![{plot}](infra/sluice/benches/plots/{plot}.svg)");
         }
         let goals = self.goals();

@@ -73,6 +73,11 @@ impl Progress {
         }
     }
 
+    /// Files in the bucket.
+    pub(crate) fn uploads(&self) -> u64 {
+        self.uploads.get()
+    }
+
     /// Puts the bars below the steps.
     pub(crate) fn begin(&self) {
         if let Some(bars) = &self.bars {
