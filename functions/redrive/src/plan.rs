@@ -1,6 +1,6 @@
 //! What is to become of one dead letter. Pure: the same letter always has the same plan.
 
-use runtime::{Attribute, Message};
+use runtime::{Attribute, MAX_MESSAGE_BYTES, Message};
 use shared::{DecodeError, ERROR_CLASS, ERROR_MESSAGE, ErrorClass, Event, REDRIVES};
 
 use crate::DeadLetter;
@@ -93,6 +93,11 @@ pub(crate) fn plan(
     match messages.collect::<Result<Vec<_>, serde_json::Error>>() {
         Ok(messages) if messages.is_empty() && undecodable.is_none() => {
             give_up(events, Reason::new("NoEvent", &"the message holds no event"))
+        }
+        // SQS would refuse it every night, until the dead-letter queue drops it.
+        Ok(messages) if messages.iter().any(|message| message.size() > MAX_MESSAGE_BYTES) => {
+            let class = ErrorClass::EventTooLarge.as_str();
+            give_up(events, Reason::new(class, &"no room for the count of its redrives"))
         }
         Ok(messages) => Plan { messages, archive: undecodable, events },
         Err(error) => give_up(events, Reason::new(UNDECODABLE, &error)),

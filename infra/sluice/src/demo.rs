@@ -68,7 +68,7 @@ const TICK: Duration = Duration::from_millis(250);
 const PATIENCE: Duration = Duration::from_mins(4);
 
 impl Demo {
-    /// As many files as they are worth a plot.
+    /// The burst that `cargo sluice bench` plots.
     pub(crate) fn burst(timeline: PathBuf) -> Self {
         Self { files: 10_000, seed: 1, keep: false, port: None, timeline: Some(timeline) }
     }

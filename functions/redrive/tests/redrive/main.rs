@@ -14,7 +14,7 @@ use std::{path::Path, time::Duration};
 use fake::{Fake, Letter};
 use jiff::Timestamp;
 use redrive::{Answer, Error, Report, Stopped};
-use runtime::Deadline;
+use runtime::{Deadline, MAX_MESSAGE_BYTES};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 

@@ -38,6 +38,24 @@ async fn body_attributes_and_group_are_kept_and_the_redrive_is_counted() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_too_large_with_its_count_of_redrives_is_archived() {
+    // "redrives", "Number" and "1".
+    const COUNT: usize = 8 + 6 + 1;
+    let body = message("k").to_string();
+    let padded = |bytes: usize| format!("{body}{}", " ".repeat(bytes - body.len()));
+    let fits = padded(MAX_MESSAGE_BYTES - COUNT);
+    let too_large = padded(MAX_MESSAGE_BYTES - COUNT + 1);
+    let fake = Fake::with([Letter::new(&fits), Letter::new(&too_large)]);
+    let report = nightly(&fake).await;
+    assert_eq!((report.redriven, report.failed), (1, 0));
+    assert_eq!(report.archived, [("EventTooLarge".to_owned(), 1)].into());
+    assert!(fake.left().is_empty());
+    let state = fake.state();
+    assert_eq!(state.work[0].message_body(), fits);
+    assert_eq!(state.archive.values().next().expect("archived")["body"], too_large);
+}
+
+#[tokio::test(start_paused = true)]
 async fn foreign_envelopes_are_unwrapped() {
     let fake = Fake::with([
         Letter::new(&sample("lambda-on-failure-destination-body.json")),

@@ -30,14 +30,14 @@ pub struct Program {
     pub folder: PathBuf,
     pub env: Vec<(String, String)>,
     /// The setting that makes it trust the mock of AWS.
-    pub trust: (&'static str, String),
+    pub trust: Option<(&'static str, String)>,
 }
 
 impl Program {
     /// The program as it is on Lambda, with the certificates that it trusts there: it can be
     /// started, and cannot call the mock.
     pub fn trusting_aws_only(&self) -> Self {
-        Self { trust: ("TRUSTS", "AWS".to_owned()), ..self.clone() }
+        Self { trust: None, ..self.clone() }
     }
 }
 
@@ -75,7 +75,7 @@ impl Function {
             .current_dir(&program.folder)
             .env_clear()
             .envs(program.env.iter().map(|(name, value)| (name, value)))
-            .env(program.trust.0, &program.trust.1)
+            .envs(program.trust.as_ref().map(|(name, value)| (name, value)))
             .env("AWS_LAMBDA_RUNTIME_API", address.to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -141,12 +141,13 @@ impl Places {
         };
         env.push(("LAMBDA_TASK_ROOT", program.folder.display().to_string()));
         program.env = env.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        program.trust = match subject {
-            Subject::Sluice | Subject::Floor | Subject::Python => ("AWS_CA_BUNDLE", bundle),
-            Subject::Tutorial => ("SSL_CERT_FILE", bundle),
+        let setting = match subject {
+            Subject::Sluice | Subject::Floor | Subject::Python => "AWS_CA_BUNDLE",
+            Subject::Tutorial => "SSL_CERT_FILE",
             // Beside those that are built in.
-            Subject::Node => ("NODE_EXTRA_CA_CERTS", bundle),
+            Subject::Node => "NODE_EXTRA_CA_CERTS",
         };
+        program.trust = Some((setting, bundle));
         Ok(program)
     }
 
