@@ -235,7 +235,8 @@ fn sent(body: &Value) -> String {
         .iter()
         .map(|entry| {
             let text = entry["MessageBody"].as_str().unwrap_or_default();
-            let md5: String = Md5::digest(text).iter().map(|byte| format!("{byte:02x}")).collect();
+            let digest = Md5::digest(text);
+            let md5 = digest.iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
             json!({ "Id": entry["Id"], "MessageId": "219f8380-5770-4cc2-8c3e-5c715e145f5e",
                     "MD5OfMessageBody": md5 })
         })

@@ -168,7 +168,7 @@ impl Queue {
     }
 
     /// The copies that the consumers have sent.
-    fn receive(&mut self, calls: Vec<Value>) {
+    fn receive(&mut self, calls: &[Value]) {
         let now = Instant::now();
         for entry in calls.iter().filter_map(|call| call["Entries"].as_array()).flatten() {
             let delay = Duration::from_secs(entry["DelaySeconds"].as_u64().unwrap_or_default());
@@ -208,7 +208,7 @@ async fn burst(places: &Places, aws: &Aws) -> Result<(Vec<Sample>, u64, u64)> {
     let watch = async {
         let mut samples = Vec::new();
         loop {
-            lock(&queue).receive(aws.take_captured());
+            lock(&queue).receive(&aws.take_captured());
             let done = aws.started();
             samples.push(Sample {
                 seconds: begin.elapsed().as_secs_f64(),

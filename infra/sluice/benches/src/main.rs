@@ -16,7 +16,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 use aws::Aws;
-use clap::{Parser, ValueEnum as _};
+use clap::Parser;
 use guard::Numbers;
 use report::Results;
 use subject::{Job, Places, Subject};
@@ -99,7 +99,7 @@ async fn main() -> Result<()> {
         }
     }
     let mut command = format!("cargo sluice bench --rounds {}", cli.rounds);
-    for peer in cli.without.iter().filter_map(|peer| peer.to_possible_value()) {
+    for peer in cli.without.iter().filter_map(clap::ValueEnum::to_possible_value) {
         command = format!("{command} --without {}", peer.get_name());
     }
     let results = Results {

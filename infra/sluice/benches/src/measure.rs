@@ -150,8 +150,8 @@ async fn one(places: &Places, aws: &Aws, case: Case, subject: Subject, warm: usi
         first,
         warm: median(times),
         cpu_init,
-        cpu_first: cpu_first - cpu_before,
-        cpu_event: (cpu - cpu_first) / events,
+        cpu_first: cpu_first.saturating_sub(cpu_before),
+        cpu_event: cpu.saturating_sub(cpu_first) / events,
         memory,
         connections: connections + first_traffic.connections,
     })

@@ -100,6 +100,8 @@ fn short(value: f64) -> String {
     if value < 10.0 { format!("{value:.2}") } else { format!("{value:.0}") }
 }
 
+type Count = fn(&Sample) -> u64;
+
 /// Arrivals, queue and completions over time.
 fn burst(path: &Path, title: &str, done: &str, samples: &[Sample]) -> Result<()> {
     let area = SVGBackend::new(path, (760, 360)).into_drawing_area();
@@ -120,7 +122,7 @@ fn burst(path: &Path, title: &str, done: &str, samples: &[Sample]) -> Result<()>
             .y_desc("events")
             .label_style(("sans-serif", 14).into_font().color(&INK))
             .draw()?;
-        let series: [(&str, RGBColor, fn(&Sample) -> u64); 3] = [
+        let series: [(&str, RGBColor, Count); 3] = [
             ("arrived", OTHERS, |sample| sample.arrived),
             ("waiting", RGBColor(0x1b, 0x6c, 0xa8), |sample| sample.waiting),
             (done, OURS, |sample| sample.done),

@@ -32,7 +32,7 @@ pub struct Results {
 #[derive(Debug)]
 pub struct Goal {
     what: String,
-    goal: String,
+    limit: String,
     measured: String,
     met: bool,
 }
@@ -158,7 +158,7 @@ impl Results {
         text.push_str("\n\n## Goals\n\n| | goal | measured | |\n|---|---|---|---|\n");
         for goal in self.goals() {
             let met = if goal.met { "met" } else { "**missed**" };
-            _ = writeln!(text, "| {} | {} | {} | {met} |", goal.what, goal.goal, goal.measured);
+            _ = writeln!(text, "| {} | {} | {} | {met} |", goal.what, goal.limit, goal.measured);
         }
         for case in Case::ALL {
             _ = write!(text, "\n## {}\n\n{}", case.label(), self.table(case));
@@ -278,7 +278,7 @@ impl Goals {
         }
         self.0.push(Goal {
             what: format!("{what}, against {}", subject.label()),
-            goal: format!("≤ 1/{factor}"),
+            limit: format!("≤ 1/{factor}"),
             measured: format!("1/{ratio:.1}"),
             met: ratio >= factor,
         });
@@ -287,7 +287,7 @@ impl Goals {
     fn at_most(&mut self, what: String, limit: f64, value: f64, unit: &str) {
         self.0.push(Goal {
             what,
-            goal: format!("≤ {limit}{unit}"),
+            limit: format!("≤ {limit}{unit}"),
             measured: format!("{value:.2}{unit}"),
             met: value <= limit,
         });
@@ -325,13 +325,13 @@ pub fn machine() -> Result<String> {
 }
 
 pub fn versions(places: &Places) -> Result<String> {
+    const PROBE: &str = "import boto3, sys; print(f'Python {sys.version.split()[0]} with boto3 {boto3.__version__}')";
     let run = |program: &Path, args: &[&str]| -> Result<String> {
         let output = Command::new(program).args(args).output()?;
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
     let python = places.python.as_deref().context("no Python")?;
     let node = places.node.as_deref().context("no Node")?;
-    const PROBE: &str = "import boto3, sys; print(f'Python {sys.version.split()[0]} with boto3 {boto3.__version__}')";
     Ok(format!("{}, Node {}.", run(python, &["-c", PROBE])?, run(node, &["--version"])?))
 }
 

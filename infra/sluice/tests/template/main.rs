@@ -13,3 +13,4 @@ mod ratios;
 mod security;
 mod signals;
 mod template;
+mod versions;
