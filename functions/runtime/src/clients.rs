@@ -98,10 +98,10 @@ impl HttpClient for ConnectedOnDemand {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::lookup_in;
 
     fn with(settings: &[(&str, &str)]) -> Result<SdkConfig, ConfigError> {
-        let found = |name: &str| settings.iter().find(|(key, _)| *key == name);
-        sdk_config(&Settings::from_lookup(&|name| found(name).map(|(_, value)| value.into())))
+        sdk_config(&Settings::from_lookup(&lookup_in(settings)))
     }
 
     #[test]

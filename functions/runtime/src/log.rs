@@ -33,35 +33,19 @@ where
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
-
     use tracing::{info, subscriber, warn};
 
     use super::*;
 
-    #[derive(Clone, Default)]
-    struct Written(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Written {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
     fn logged(filter: Option<&str>) -> usize {
-        let written = Written::default();
-        let out = written.clone();
+        let (logged, out) = io::pipe().unwrap();
         let filter = filter.map(|filter| filter.parse().unwrap());
-        subscriber::with_default(to(filter, move || out.clone()), || {
+        subscriber::with_default(to(filter, move || out.try_clone().unwrap()), || {
             info!("one");
             warn!("two");
             warn!(target: "hyper", "three");
         });
-        String::from_utf8(written.0.lock().unwrap().clone()).unwrap().lines().count()
+        io::read_to_string(logged).unwrap().lines().count()
     }
 
     #[test]

@@ -83,13 +83,22 @@ impl fmt::Debug for Settings<'_> {
     }
 }
 
+/// A lookup in these settings only.
+#[cfg(test)]
+pub(crate) fn lookup_in(settings: &[(&str, &str)]) -> impl Fn(&str) -> Option<OsString> {
+    move |name| settings.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn read(value: Option<&'static str>) -> Result<u32, SettingError> {
-        Settings::from_lookup(&|name| (name == "LIMIT").then(|| value.map(Into::into)).flatten())
-            .number("LIMIT", 7, 1..=9)
+        Settings::from_lookup(&lookup_in(value.map(|value| ("LIMIT", value)).as_slice())).number(
+            "LIMIT",
+            7,
+            1..=9,
+        )
     }
 
     #[test]

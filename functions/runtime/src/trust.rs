@@ -78,8 +78,6 @@ fn certificates(text: &str) -> impl Iterator<Item = &str> {
 
 #[cfg(test)]
 mod tests {
-    use std::ffi::OsString;
-
     use aws_smithy_http_client::{
         Builder,
         tls::{Provider, TlsContext, rustls_provider::CryptoMode},
@@ -87,12 +85,7 @@ mod tests {
     use sha2::{Digest, Sha256};
 
     use super::*;
-
-    fn with(
-        settings: &'static [(&'static str, &'static str)],
-    ) -> impl Fn(&str) -> Option<OsString> {
-        move |name| settings.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into())
-    }
+    use crate::settings::lookup_in;
 
     /// SHA-256 of a DER sequence with this content.
     fn hash_of_sequence(content: &[u8]) -> String {
@@ -168,7 +161,7 @@ mod tests {
     #[test]
     fn a_bundle_that_cannot_be_used_is_an_error_that_names_the_setting() {
         let error = |settings| {
-            let lookup = with(settings);
+            let lookup = lookup_in(settings);
             store(&Settings::from_lookup(&lookup)).expect_err("refused").to_string()
         };
         assert_eq!(

@@ -4,9 +4,9 @@ mod report;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
-use std::{fs, io};
 
 use aws_sdk_sqs::types::{MessageSystemAttributeName, QueueAttributeName};
 use clap::Args;
@@ -50,8 +50,6 @@ pub(crate) enum DemoError {
     Stack(#[from] Error),
     #[error("the demo did not add up: {0}")]
     Unexpected(String),
-    #[error("cannot write {}", path.display())]
-    Timeline { path: PathBuf, source: io::Error },
 }
 
 /// Uploads in flight at the same time: one busy client.
@@ -110,7 +108,7 @@ impl Demo {
         progress.finish(&last);
         if let Some(path) = &self.timeline {
             fs::write(path, watch.timeline.take().join("\n"))
-                .map_err(|source| DemoError::Timeline { path: path.clone(), source })?;
+                .map_err(Error::file("write", path))?;
         }
         let report = watch.report(&uploaded).await?;
 

@@ -69,10 +69,8 @@ pub enum Error {
 }
 
 impl Error {
-    pub(crate) fn file(
-        what: &'static str,
-        path: &Path,
-    ) -> impl FnOnce(std::io::Error) -> Self + use<> {
+    /// What became of a file that could not be read, written or the like.
+    pub fn file(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self + use<> {
         let path = path.to_owned();
         move |source| Self::File { what, path, source }
     }

@@ -63,12 +63,16 @@ pub struct Sample {
 pub fn read_timeline(path: &Path) -> Result<Vec<Sample>> {
     let text =
         fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let sample = |line: &str| -> Option<Sample> {
+    // Seconds, uploaded, queued, started, succeeded, dead letters.
+    let sample = |line: &str| -> Result<Sample> {
         let mut values = line.split(',');
-        let seconds = values.next()?.parse().ok()?;
-        let mut count = || values.next()?.parse().ok();
-        let (arrived, waiting, _started) = (count()?, count()?, count()?);
-        Some(Sample { seconds, arrived, waiting, done: count()? })
+        let mut behind = |columns| values.nth(columns).context("too few columns");
+        Ok(Sample {
+            seconds: behind(0)?.parse()?,
+            arrived: behind(0)?.parse()?,
+            waiting: behind(0)?.parse()?,
+            done: behind(1)?.parse()?,
+        })
     };
     let lines = text.lines().skip(1);
     lines.map(|line| sample(line).with_context(|| format!("not understood: {line}"))).collect()

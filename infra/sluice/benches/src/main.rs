@@ -85,6 +85,7 @@ async fn main() -> Result<()> {
         );
     }
 
+    let local = drain::read_timeline(cli.timeline.as_deref().context("no timeline")?)?;
     let subjects: Vec<Subject> =
         Subject::ALL.into_iter().filter(|subject| !cli.without.contains(subject)).collect();
     let runs = measure::all(&places, &aws, &subjects, cli.rounds, cli.warm).await?;
@@ -106,7 +107,7 @@ async fn main() -> Result<()> {
         runs,
         numbers: numbers.ok(),
         drain: drain::measure(&places, &aws).await?,
-        local: cli.timeline.as_deref().map(drain::read_timeline).transpose()?.unwrap_or_default(),
+        local,
         zips,
         machine: report::machine()?,
         versions: report::versions(&places)?,

@@ -43,9 +43,6 @@ pub fn all(results: &Results, folder: &Path) -> Result<()> {
         "started",
         &results.drain.samples,
     )?;
-    if results.local.is_empty() {
-        return Ok(());
-    }
     burst(
         &folder.join("local-burst.svg"),
         "10,000 uploads on the stack of cargo demo",

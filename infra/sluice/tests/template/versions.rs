@@ -26,10 +26,8 @@ fn findings(template: &Value) -> BTreeSet<String> {
 
 /// The parameters that a value depends on, by itself or by a condition.
 fn collect<'t>(template: &'t Value, value: &'t Value, parameters: &mut BTreeSet<&'t str>) {
-    let mut add = |name: &str| {
-        if let Some((name, _)) =
-            template["Parameters"].as_object().and_then(|all| all.get_key_value(name))
-        {
+    let mut add = |name| {
+        if !template["Parameters"][name].is_null() {
             parameters.insert(name);
         }
     };
