@@ -499,12 +499,20 @@ impl Sluice {
     pub(crate) async fn redrive_ordered(&self) -> Value {
         let function = self.shared.stack.outputs.ordered_redrive_function_name.as_deref();
         let event = self.sample_event("scheduled-event.json");
-        self.invoke(function.expect("an ordered stack"), &event).await.expect("it succeeds")
+        let report = self.report_of(function.expect("an ordered stack"), &event).await;
+        report.expect("the redrive succeeds")
     }
 
     /// Runs the redrive as a person does. Returns its report, or its error.
     pub(crate) async fn redrive_as(&self, request: &Value) -> Result<Value, Value> {
-        self.invoke(&self.shared.stack.outputs.redrive_function_name, request).await
+        self.report_of(&self.shared.stack.outputs.redrive_function_name, request).await
+    }
+
+    #[expect(clippy::print_stdout, reason = "what a test that fails later had to go by")]
+    async fn report_of(&self, redrive: &str, request: &Value) -> Result<Value, Value> {
+        let report = self.invoke(redrive, request).await;
+        println!("{redrive} answered {report:?}");
+        report
     }
 
     /// Lets all time pass for which the redrive has hidden dead letters.

@@ -1,8 +1,6 @@
 //! Every way in, with every kind of queue, bucket and state machine: an upload starts its
 //! execution. Each cell is a stack of its own, deployed with `sam deploy`.
 
-use std::time::Duration;
-
 use aws_sdk_cloudformation::types::Capability;
 use aws_sdk_s3::types::{
     BucketVersioningStatus, EventBridgeConfiguration, NotificationConfiguration,
@@ -13,8 +11,6 @@ use serde_json::{Value, json};
 
 use crate::harness::{Ended, Sluice, Write, clients, device_state, eventually, key_of};
 use crate::proxy::Fault;
-
-const ONE_DAY: Duration = Duration::from_hours(24);
 
 /// The size above which the cells with EventBridge and filters take no object.
 const MAX_OBJECT_BYTES: usize = 1000;
@@ -280,9 +276,10 @@ async fn a_failed_execution_comes_back(sluice: &Sluice) {
     assert!(letter.body.contains("Step Functions Execution Status Change"), "{letter:?}");
 
     let _alone = sluice.only_redrive().await;
-    let _old = sluice.proxy().inject("ReceiveMessage", &device, Fault::Backdated(ONE_DAY));
+    let _old = sluice.proxy().backdate(&device);
     let report = sluice.redrive().await;
 
+    assert_eq!(report["redriven"], 1, "{report}");
     assert_eq!(sluice.ended_as(&format!("{}-r1", write.event_id)).await, mine(), "{report}");
     assert_eq!(sluice.dead_letters().await.len(), 0, "{report}");
 }
@@ -343,7 +340,7 @@ async fn an_ordered_dead_letter_comes_back_within_the_deduplication_of_its_first
         .unwrap();
 
     let _alone = sluice.only_redrive().await;
-    let _old = sluice.proxy().inject("ReceiveMessage", &device, Fault::Backdated(ONE_DAY));
+    let _old = sluice.proxy().backdate(&device);
     let report = sluice.redrive_ordered().await;
 
     assert_eq!(report["redriven"], 1, "{report}");

@@ -18,6 +18,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
+const ONE_DAY: Duration = Duration::from_hours(24);
+
 /// What happens to a call that a rule matches.
 #[derive(Debug, Clone)]
 pub(crate) enum Fault {
@@ -31,14 +33,12 @@ pub(crate) enum Fault {
     AnswerLost,
     /// Forwarded, and answered so much later.
     Slow(Duration),
-    /// In a batch, the entries with the rule's text are answered as `Failed` in an HTTP 200,
-    /// whether or not the emulator took them. The other entries pass.
+    /// In a batch, the entries with the rule's text (all, if the queue's URL has it) are answered as
+    /// `Failed` in an HTTP 200, whether or not the emulator took them. The other entries pass.
     EntriesFail { although_taken: bool },
     /// In batches, every tenth message is answered as `Failed` however often it comes. Every other
     /// one of these the emulator takes all the same.
     OneInTenFails,
-    /// Received messages with the rule's text say that they were sent so much earlier.
-    Backdated(Duration),
     /// Not answered as long as the rule applies; see [`Injection::held`]. Forwarded before that, or
     /// not at all.
     Held { forwarded: bool },
@@ -64,6 +64,8 @@ struct Call {
 struct State {
     upstream: OnceLock<SocketAddr>,
     rules: Mutex<Vec<Rule>>,
+    /// Texts of the messages that are backdated, with the ids of their rules.
+    backdated: Mutex<Vec<(u64, String)>>,
     next_rule: std::sync::atomic::AtomicU64,
     calls: Mutex<Vec<Call>>,
     /// How many calls each rule has held so far.
@@ -100,6 +102,7 @@ impl Injection {
 impl Drop for Injection {
     fn drop(&mut self) {
         self.state.rules.lock().unwrap().retain(|rule| rule.id != self.id);
+        self.state.backdated.lock().unwrap().retain(|(id, _)| *id != self.id);
     }
 }
 
@@ -129,8 +132,8 @@ impl Proxy {
         self.state.upstream.set(address).unwrap();
     }
 
-    /// Every call of `operation` with `text` in its path or body (or answer, to backdate) meets
-    /// the fault, until the returned value is dropped.
+    /// Every call of `operation` with `text` in its path or body meets the fault, until the returned
+    /// value is dropped. If several apply, it meets the first.
     pub(crate) fn inject(&self, operation: &'static str, text: &str, fault: Fault) -> Injection {
         self.inject_times(usize::MAX, operation, text, fault)
     }
@@ -143,9 +146,23 @@ impl Proxy {
         text: &str,
         fault: Fault,
     ) -> Injection {
-        let id = self.state.next_rule.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let rule = Rule { id, operation, text: text.to_owned(), fault, left: times };
+        let injection = self.injection();
+        let rule = Rule { id: injection.id, operation, text: text.to_owned(), fault, left: times };
         self.state.rules.lock().unwrap().push(rule);
+        injection
+    }
+
+    /// Received messages with `text` in their bodies say that they were sent a day earlier, until
+    /// the returned value is dropped. Any number of these apply beside each other and beside faults:
+    /// what a call will receive is not known when it is made.
+    pub(crate) fn backdate(&self, text: &str) -> Injection {
+        let injection = self.injection();
+        self.state.backdated.lock().unwrap().push((injection.id, text.to_owned()));
+        injection
+    }
+
+    fn injection(&self) -> Injection {
+        let id = self.state.next_rule.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         Injection { id, state: Arc::clone(&self.state) }
     }
 
@@ -241,16 +258,16 @@ async fn answer(
             answer
         }
         Fault::EntriesFail { although_taken } => {
-            let ending = |entry: &Value| {
+            let ending = |queue: &str, entry: &Value| {
                 let taken = if although_taken { Ending::TakenAndFailed } else { Ending::Failed };
-                if entry.to_string().contains(&text) { taken } else { Ending::Passed }
+                let named = queue.contains(&text) || entry.to_string().contains(&text);
+                if named { taken } else { Ending::Passed }
             };
             with_endings(request, ending, forward).await
         }
         Fault::OneInTenFails => {
-            with_endings(request, |entry| state.one_in_ten(entry), forward).await
+            with_endings(request, |_queue, entry| state.one_in_ten(entry), forward).await
         }
-        Fault::Backdated(by) => Ok(backdated(forward(request).await?, &text, by).await),
         Fault::Held { forwarded } => {
             if forwarded {
                 forward(request).await?;
@@ -277,9 +294,7 @@ impl State {
     fn fault(&self, operation: &str, text: &str) -> Option<(u64, String, Fault)> {
         let mut rules = self.rules.lock().unwrap();
         let rule = rules.iter_mut().find(|rule| {
-            // What is received is known only from the answer.
-            let in_answer = matches!(rule.fault, Fault::Backdated(_));
-            rule.operation == operation && rule.left > 0 && (in_answer || text.contains(&rule.text))
+            rule.operation == operation && rule.left > 0 && text.contains(&rule.text)
         })?;
         rule.left -= 1;
         Some((rule.id, rule.text.clone(), rule.fault.clone()))
@@ -300,12 +315,20 @@ impl State {
         }
     }
 
-    /// Remembers the receipt handles of an answer to `ReceiveMessage`.
-    fn remember_receipts(&self, answer: &[u8]) {
-        let answer: Value = serde_json::from_slice(answer).unwrap_or_default();
-        let messages = answer["Messages"].as_array().into_iter().flatten();
-        let receipts = messages.filter_map(|message| message["ReceiptHandle"].as_str());
-        self.receipts.lock().unwrap().extend(receipts.map(str::to_owned));
+    /// Remembers the receipt handles of an answer to `ReceiveMessage`, and backdates its messages.
+    fn received(&self, answer: &mut Value) {
+        for message in answer["Messages"].as_array_mut().into_iter().flatten() {
+            let receipt = message["ReceiptHandle"].as_str().unwrap().to_owned();
+            self.receipts.lock().unwrap().push(receipt);
+            let body = message["Body"].as_str().unwrap();
+            let backdated = self.backdated.lock().unwrap();
+            if backdated.iter().any(|(_, text)| body.contains(text)) {
+                let sent =
+                    message.pointer_mut("/Attributes/SentTimestamp").expect("it was asked for");
+                let millis: u128 = sent.as_str().unwrap().parse().unwrap();
+                *sent = (millis - ONE_DAY.as_millis()).to_string().into();
+            }
+        }
     }
 }
 
@@ -324,13 +347,11 @@ async fn forward(
     let answer = client.request(request.map(Full::new)).await.map_err(|_| Hangup)?;
     let (mut parts, body) = answer.into_parts();
     let body = body.collect().await.map_err(|_| Hangup)?.to_bytes();
-    if is_receive {
-        state.remember_receipts(&body);
-    }
     // Told anew from the whole body.
     parts.headers.remove(header::TRANSFER_ENCODING);
     parts.headers.remove(header::CONTENT_LENGTH);
-    Ok(Response::from_parts(parts, Full::new(body)))
+    let answer = Response::from_parts(parts, Full::new(body));
+    Ok(if is_receive { edited(answer, |body| state.received(body)).await } else { answer })
 }
 
 /// The name that AWS has for the call.
@@ -382,7 +403,7 @@ fn json_answer(body: &Value) -> Answer {
 /// Forwards a batch so that each entry ends as it is to, and answers accordingly.
 async fn with_endings<F>(
     request: Request<Bytes>,
-    ending: impl Fn(&Value) -> Ending,
+    ending: impl Fn(&str, &Value) -> Ending,
     forward: impl FnOnce(Request<Bytes>) -> F,
 ) -> Result<Answer, Hangup>
 where
@@ -390,9 +411,10 @@ where
 {
     let (parts, body) = request.into_parts();
     let mut batch: Value = serde_json::from_slice(&body).unwrap();
+    let queue = batch["QueueUrl"].as_str().unwrap();
     let entries = batch["Entries"].as_array().unwrap().iter();
     let endings: Vec<(Value, Ending)> =
-        entries.map(|entry| (entry.clone(), ending(entry))).collect();
+        entries.map(|entry| (entry.clone(), ending(queue, entry))).collect();
     let failed = endings.iter().filter(|(_, ending)| *ending != Ending::Passed);
     let failed: Vec<Value> = failed.map(|(entry, _)| entry["Id"].clone()).collect();
     let passed = endings.into_iter().filter(|(_, ending)| *ending != Ending::Failed);
@@ -425,21 +447,6 @@ async fn with_failed(answer: Answer, failed: &[Value]) -> Answer {
     .await
 }
 
-async fn backdated(answer: Answer, text: &str, by: Duration) -> Answer {
-    edited(answer, |body| {
-        for message in body["Messages"].as_array_mut().into_iter().flatten() {
-            if !message["Body"].as_str().unwrap_or_default().contains(text) {
-                continue;
-            }
-            if let Some(sent) = message.pointer_mut("/Attributes/SentTimestamp") {
-                let millis: u128 = sent.as_str().unwrap().parse().unwrap();
-                *sent = (millis - by.as_millis()).to_string().into();
-            }
-        }
-    })
-    .await
-}
-
 async fn edited(answer: Answer, edit: impl FnOnce(&mut Value)) -> Answer {
     let (parts, body) = answer.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
@@ -455,4 +462,25 @@ async fn edited(answer: Answer, edit: impl FnOnce(&mut Value)) -> Answer {
 
 fn percent_decoded(path: &str) -> String {
     percent_encoding::percent_decode_str(path).decode_utf8_lossy().into_owned()
+}
+
+#[test]
+fn tests_that_run_beside_each_other_each_have_their_messages_backdated() {
+    let proxy = Proxy { address: (Ipv4Addr::LOCALHOST, 0).into(), state: Arc::default() };
+    let lamps = proxy.backdate("lamp");
+    let _doors = proxy.backdate("door");
+    let sent_times = || {
+        let message = |body: &str| {
+            let attributes = json!({ "SentTimestamp": "86400001" });
+            json!({ "Body": body, "ReceiptHandle": "receipt", "Attributes": attributes })
+        };
+        let messages = ["the lamp", "the door", "the bell"].map(message);
+        let mut answer = json!({ "Messages": messages });
+        proxy.state.received(&mut answer);
+        [0, 1, 2].map(|number| answer["Messages"][number]["Attributes"]["SentTimestamp"].clone())
+    };
+
+    assert_eq!(sent_times(), ["1", "1", "86400001"]);
+    drop(lamps);
+    assert_eq!(sent_times(), ["86400001", "1", "86400001"]);
 }

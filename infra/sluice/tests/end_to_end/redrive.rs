@@ -1,18 +1,15 @@
 use std::collections::HashSet;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::harness::{Ended, Sluice, Write};
 use crate::proxy::{Fault, Injection};
 
-const ONE_DAY: Duration = Duration::from_hours(24);
-
 /// A dead letter that SQS says is a day old.
 async fn give_up_yesterday(sluice: &Sluice, device: &str) -> (Write, Injection) {
     let device = sluice.device(device);
     let write = sluice.store(&device, &json!({ "on": true }), "01").await;
-    let backdated = sluice.proxy().inject("ReceiveMessage", &device, Fault::Backdated(ONE_DAY));
+    let backdated = sluice.proxy().backdate(&device);
     sluice.give_up(&write).await;
     (write, backdated)
 }
@@ -61,10 +58,10 @@ async fn a_dead_letter_that_cannot_be_deleted_starts_nothing_twice() {
     let sluice = Sluice::for_test("redrive-undeleted").await;
     let _alone = sluice.only_redrive().await;
     let (write, _backdated) = give_up_yesterday(&sluice, "lamp").await;
-    // A delete names receipts, not bodies: all of them, while this test is the only redrive.
+    // A delete names receipts, not bodies: all of this stack's, while this test is its only redrive.
     let failing = sluice.proxy().inject(
         "DeleteMessageBatch",
-        "",
+        &sluice.stack().outputs.dead_letter_queue_url,
         Fault::EntriesFail { although_taken: false },
     );
 
@@ -112,8 +109,7 @@ pub(crate) fn message(write: &Write) -> Value {
 async fn three_hundred_dead_letters_of_every_kind_each_go_their_way() {
     let sluice = Sluice::for_test("sorted").await;
     let _alone = sluice.only_redrive().await;
-    let _backdated =
-        sluice.proxy().inject("ReceiveMessage", "sorted-old", Fault::Backdated(ONE_DAY));
+    let _backdated = sluice.proxy().backdate("sorted-old");
     let plain = store_some(&sluice, "old-plain").await;
     let forwarder = store_some(&sluice, "old-forwarder").await;
     let failed = store_some(&sluice, "old-failed").await;
