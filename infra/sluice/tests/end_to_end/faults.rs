@@ -7,8 +7,11 @@ use serde_json::json;
 use crate::harness::{Ended, Sluice, Write};
 use crate::proxy::Fault;
 
-/// So many calls fail that the SDK's own retries (three attempts) cannot hide it.
-pub(crate) const MORE_THAN_RETRIES: usize = 4;
+/// How often the SDK makes a call that fails.
+pub(crate) const SDK_ATTEMPTS: usize = 3;
+
+/// So many calls fail that the SDK's own retries cannot hide it.
+pub(crate) const MORE_THAN_RETRIES: usize = SDK_ATTEMPTS + 1;
 
 /// Executions ended well, messages acknowledged, nothing in the dead-letter queue, nothing twice.
 pub(crate) async fn assert_written_once(sluice: &Sluice, writes: &[Write]) {

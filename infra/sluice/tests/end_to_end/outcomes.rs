@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::faults::{MORE_THAN_RETRIES, assert_written_once, upload_some};
+use crate::faults::{MORE_THAN_RETRIES, SDK_ATTEMPTS, assert_written_once, upload_some};
 use crate::harness::{Ended, Sluice, Write, key_of};
 use crate::proxy::Fault;
 
@@ -149,9 +149,13 @@ async fn a_dead_letter_that_is_not_confirmed_keeps_its_message() {
 #[tokio::test]
 async fn a_deferred_copy_that_is_not_confirmed_keeps_its_message() {
     let sluice = Sluice::for_test("copy-unconfirmed").await;
-    // One start, which the SDK tries three times.
-    let _throttled =
-        sluice.proxy().inject_times(3, "StartExecution", sluice.prefix, Fault::Throttled);
+    // One start.
+    let _throttled = sluice.proxy().inject_times(
+        SDK_ATTEMPTS,
+        "StartExecution",
+        sluice.prefix,
+        Fault::Throttled,
+    );
     let write = sluice.store(&sluice.device("lamp"), &json!({}), "01").await;
     comes_back_if_its_send_is_refused(&sluice, &[write.notification()]).await;
 
@@ -172,7 +176,7 @@ async fn a_message_with_two_writes_comes_back_if_one_fails_and_starts_each_once(
     let body = json!({ "Records": records.collect::<Vec<_>>() }).to_string();
     let broken = Fault::Refused { status: 500, code: "InternalServerError" };
     let other = key_of(&sluice.device("other"));
-    let _fault = sluice.proxy().inject_times(3, "StartExecution", &other, broken);
+    let _fault = sluice.proxy().inject_times(SDK_ATTEMPTS, "StartExecution", &other, broken);
     sluice.enqueue_together(&[body]).await;
 
     assert_written_once(&sluice, &writes).await;
