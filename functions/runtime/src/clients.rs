@@ -24,7 +24,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Few attempts with a short backoff: what still fails goes back to a queue, which waits for
 /// nothing, while a function that sleeps is billed.
-const ATTEMPTS: u32 = 3;
+pub const SDK_ATTEMPTS: u32 = 3;
 const INITIAL_BACKOFF: Duration = Duration::from_millis(100);
 const MAX_BACKOFF: Duration = Duration::from_secs(1);
 
@@ -60,7 +60,7 @@ pub fn sdk_config(settings: &Settings<'_>) -> Result<SdkConfig, ConfigError> {
         .http_client(ConnectedOnDemand(http_client))
         .retry_config(
             RetryConfig::standard()
-                .with_max_attempts(ATTEMPTS)
+                .with_max_attempts(SDK_ATTEMPTS)
                 .with_initial_backoff(INITIAL_BACKOFF)
                 .with_max_backoff(MAX_BACKOFF),
         )

@@ -94,11 +94,8 @@ mod tests {
     use super::*;
 
     fn read(value: Option<&'static str>) -> Result<u32, SettingError> {
-        Settings::from_lookup(&lookup_in(value.map(|value| ("LIMIT", value)).as_slice())).number(
-            "LIMIT",
-            7,
-            1..=9,
-        )
+        let settings = value.map(|value| ("LIMIT", value));
+        Settings::from_lookup(&lookup_in(settings.as_slice())).number("LIMIT", 7, 1..=9)
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::harness::{Ended, Sluice, Write};
 use crate::proxy::Fault;
 
 /// How often the SDK makes a call that fails.
-pub(crate) const SDK_ATTEMPTS: usize = 3;
+pub(crate) const SDK_ATTEMPTS: usize = runtime::SDK_ATTEMPTS as usize;
 
 /// So many calls fail that the SDK's own retries cannot hide it.
 pub(crate) const MORE_THAN_RETRIES: usize = SDK_ATTEMPTS + 1;
