@@ -14,6 +14,11 @@ pub const REDRIVES: &str = "redrives";
 /// Message attribute (Number): how many times the consumer put the message back with a delay.
 pub const DEFERRALS: &str = "deferrals";
 
+/// Message attribute (String): when the consumer first put the message back, in RFC 3339. It is set
+/// by the first deferral of a journey and kept by the next ones; a redrive begins a new journey, and
+/// takes it off.
+pub const DEFERRED_SINCE: &str = "deferredSince";
+
 /// Why Sluice itself dead-lettered a message: the value of [`ERROR_CLASS`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorClass {

@@ -134,7 +134,7 @@ impl<'a> Batch<'a> {
             Ok(_) => Decision::STARTED,
             Err(error) => Decision::of_start_error(&error),
         };
-        if let Decision::Defer { cause, message } = &decision {
+        if let Decision::Defer { cause, message, .. } = &decision {
             let mut closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
             closed.get_or_insert_with(|| (*cause, message.clone()));
         }
@@ -145,7 +145,7 @@ impl<'a> Batch<'a> {
     /// again and again.
     fn closed(&self) -> Option<Decision> {
         let closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
-        closed.clone().map(|(cause, message)| Decision::Defer { cause, message })
+        closed.clone().map(|(cause, message)| Decision::Defer { cause, message, tried: false })
     }
 }
 

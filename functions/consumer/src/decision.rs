@@ -17,7 +17,9 @@ pub(crate) enum Decision {
     /// The fault is in the message: to the dead-letter queue, now.
     DeadLetter { class: ErrorClass, message: String },
     /// The world's fault, which time cures: back to the work queue, with a delay.
-    Defer { cause: Cause, message: String },
+    /// `tried` tells
+    /// whether this record was itself refused, or only a neighbour of it.
+    Defer { cause: Cause, message: String, tried: bool },
     /// Neither is known: SQS delivers it again.
     Fail { error: String },
 }
@@ -38,6 +40,10 @@ impl Decision {
 
     pub(crate) fn dead_letter(class: ErrorClass, message: impl fmt::Display) -> Self {
         Self::DeadLetter { class, message: message.to_string() }
+    }
+
+    fn defer(cause: Cause, message: impl fmt::Display) -> Self {
+        Self::Defer { cause, message: message.to_string(), tried: true }
     }
 
     pub(crate) fn fail(error: impl fmt::Display) -> Self {
@@ -61,7 +67,7 @@ impl Decision {
     /// What a failed `StartExecution` means.
     /// <https://docs.aws.amazon.com/step-functions/latest/apireference/API_StartExecution.html#API_StartExecution_Errors>
     pub(crate) fn of_start_error(error: &SdkError<StartExecutionError>) -> Self {
-        let defer = |cause| Self::Defer { cause, message: DisplayErrorContext(error).to_string() };
+        let defer = |cause| Self::defer(cause, DisplayErrorContext(error));
         match code(error) {
             // The name digests every field that identifies the event: this very event has its
             // execution. That it *succeeded* is not said; a failed one has its own way back.
@@ -96,10 +102,9 @@ impl Decision {
             "NoSuchBucket"
             | "KMS.DisabledException"
             | "KMS.InvalidStateException"
-            | "KMS.NotFoundException" => Self::Defer {
-                cause: Cause::AccessDenied,
-                message: DisplayErrorContext(error).to_string(),
-            },
+            | "KMS.NotFoundException" => {
+                Self::defer(Cause::AccessDenied, DisplayErrorContext(error))
+            }
             code => Self::of_common_error(code, DisplayErrorContext(error)),
         }
     }
@@ -129,7 +134,7 @@ impl Decision {
             | "UnrecognizedClientException" => Cause::AccessDenied,
             _ => return Self::fail(error),
         };
-        Self::Defer { cause, message: error.to_string() }
+        Self::defer(cause, error)
     }
 }
 

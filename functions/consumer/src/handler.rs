@@ -1,10 +1,10 @@
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent, SqsMessage, SqsMessageAttribute};
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use runtime::{Attribute, Deadline, Message, Metrics, Queue, SendError};
-use shared::{DEFERRALS, ERROR_CLASS, ERROR_MESSAGE, ErrorClass};
+use shared::{DEFERRALS, DEFERRED_SINCE, ERROR_CLASS, ERROR_MESSAGE, ErrorClass};
 use tokio::time::Instant;
 
 use crate::{
@@ -116,7 +116,7 @@ impl Consumer {
             } else {
                 let decision = match batch.decide(item).await {
                     // A delayed copy would be overtaken, and FIFO queues allow no delay anyway.
-                    Decision::Defer { cause, message } => {
+                    Decision::Defer { cause, message, .. } => {
                         Decision::fail(format_args!("{cause}: {message}"))
                     }
                     decision => decision,
@@ -145,7 +145,7 @@ impl Consumer {
         let (mut copies, mut deferred) = (Vec::new(), Vec::new());
         let (mut letters, mut buried) = (Vec::new(), Vec::new());
         for (index, (item, decision)) in decided.into_iter().enumerate() {
-            let outcome = match self.expire(item, decision, now) {
+            let outcome = match self.expire(item.record, decision, now) {
                 Decision::Executed { started: 0, duplicates: 1.. } => Outcome::Duplicate,
                 Decision::Executed { started, .. } => Outcome::Started { executions: started },
                 Decision::Fail { error } => Outcome::Failed { error },
@@ -154,8 +154,8 @@ impl Consumer {
                     buried.push(index);
                     Outcome::DeadLettered { class, message }
                 }
-                Decision::Defer { cause, message } => {
-                    let (copy, delay_seconds) = self.deferred_copy(item.record);
+                Decision::Defer { cause, message, .. } => {
+                    let (copy, delay_seconds) = self.deferred_copy(item.record, now);
                     copies.push(copy);
                     deferred.push(index);
                     Outcome::Deferred { cause, message, delay_seconds }
@@ -176,26 +176,30 @@ impl Consumer {
         outcomes
     }
 
-    /// A deferral that has lasted too long ends in the dead-letter queue, and the nightly redrive
-    /// takes over.
-    fn expire(&self, item: &Item<'_>, decision: Decision, now: Timestamp) -> Decision {
-        let Decision::Defer { cause, message } = &decision else { return decision };
-        let oldest = item.events.iter().map(|event| event.time).min().unwrap_or(now);
-        let age = SystemTime::from(now).duration_since(oldest.into()).unwrap_or_default();
-        if age < self.config.max_deferral {
+    /// Ends a deferral that has lasted too long in the dead-letter queue, from where the nightly
+    /// redrive takes over. What counts is the time since the first deferral and not the age of the
+    /// event, which may have waited for days in a queue that nobody read. And only a record that was
+    /// itself refused can expire: its neighbours have not been tried.
+    fn expire(&self, record: &SqsMessage, decision: Decision, now: Timestamp) -> Decision {
+        let Decision::Defer { cause, message, tried: true } = &decision else { return decision };
+        let Some(since) = deferred_since(record) else { return decision };
+        let spent = now.duration_since(since).unsigned_abs();
+        if now < since || spent < self.config.max_deferral {
             return decision;
         }
         Decision::dead_letter(
             ErrorClass::DeferredTooLong,
-            format_args!("{cause} for {} hours: {message}", age.as_secs() / 3600),
+            format_args!("{cause} for {} hours: {message}", spent.as_secs() / 3600),
         )
     }
 
-    fn deferred_copy(&self, record: &SqsMessage) -> (Message, u64) {
+    fn deferred_copy(&self, record: &SqsMessage, now: Timestamp) -> (Message, u64) {
         let mut copy = Self::copy(record, &self.work_queue);
         let deferrals = copy.number(DEFERRALS);
         let delay = self.config.deferral_seconds(deferrals, fastrand::f64());
         copy.set(DEFERRALS, Attribute::number(deferrals.saturating_add(1)));
+        let since = deferred_since(record).unwrap_or(now);
+        copy.set(DEFERRED_SINCE, Attribute::text(&since.to_string()));
         copy.delay_seconds = i32::try_from(delay).ok();
         (copy, delay)
     }
@@ -220,6 +224,12 @@ impl Consumer {
             delay_seconds: None,
         }
     }
+}
+
+/// When the record was first deferred. None if it never was, or if that cannot be read: then its
+/// time begins anew, which keeps the event a while longer and loses nothing.
+fn deferred_since(record: &SqsMessage) -> Option<Timestamp> {
+    record.message_attributes.get(DEFERRED_SINCE)?.string_value.as_ref()?.parse().ok()
 }
 
 fn attribute(attribute: &SqsMessageAttribute) -> Attribute {

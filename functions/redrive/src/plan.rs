@@ -1,7 +1,9 @@
 //! What is to become of one dead letter. Pure: the same letter always has the same plan.
 
 use runtime::{Attribute, MAX_MESSAGE_BYTES, Message};
-use shared::{DecodeError, ERROR_CLASS, ERROR_MESSAGE, ErrorClass, Event, REDRIVES};
+use shared::{
+    DEFERRALS, DEFERRED_SINCE, DecodeError, ERROR_CLASS, ERROR_MESSAGE, ErrorClass, Event, REDRIVES,
+};
 
 use crate::DeadLetter;
 
@@ -87,6 +89,9 @@ pub(crate) fn plan(
                 .then(|| format!("{}-redrive-{}", event.execution_name(), redrives + 1)),
             delay_seconds: None,
         };
+        // They describe the journey that ended here. With them, the next one would expire at its
+        // first throttle.
+        message.attributes.retain(|name, _| name != DEFERRALS && name != DEFERRED_SINCE);
         message.set(REDRIVES, Attribute::number(redrives + 1));
         Ok(message)
     });

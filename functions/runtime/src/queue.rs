@@ -15,7 +15,7 @@ use aws_sdk_sqs::{
     types::{BatchResultErrorEntry, MessageAttributeValue, SendMessageBatchRequestEntry},
 };
 use futures::{StreamExt, stream};
-use shared::{DEFERRALS, ERROR_CLASS, ERROR_MESSAGE, REDRIVES};
+use shared::{DEFERRALS, DEFERRED_SINCE, ERROR_CLASS, ERROR_MESSAGE, REDRIVES};
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::warn;
 
@@ -284,7 +284,7 @@ impl Message {
     /// Sets an attribute of ours. A message has ten at most, so one that came from elsewhere may
     /// have to go: it describes the message, and is not the message.
     pub fn set(&mut self, name: &str, attribute: Attribute) {
-        const OURS: [&str; 4] = [DEFERRALS, ERROR_CLASS, ERROR_MESSAGE, REDRIVES];
+        const OURS: [&str; 5] = [DEFERRALS, DEFERRED_SINCE, ERROR_CLASS, ERROR_MESSAGE, REDRIVES];
         if self.attributes.len() >= MAX_ATTRIBUTES && !self.attributes.contains_key(name) {
             let foreign = self.attributes.keys().filter(|name| !OURS.contains(&name.as_str()));
             if let Some(dropped) = foreign.max().cloned() {

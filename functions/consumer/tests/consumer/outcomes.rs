@@ -95,22 +95,76 @@ async fn a_deferred_copy_is_the_message_with_one_deferral_more_and_a_delay() {
     assert!((16..=32).contains(&copy.delay_seconds().expect("delay")));
 }
 
+fn hours_later(hours: i64) -> Timestamp {
+    now() + jiff::SignedDuration::from_hours(hours)
+}
+
+/// As a message that was first deferred this many hours before [`now`].
+fn deferred_for(hours: i64, mut record: Value) -> Value {
+    let since = now() - jiff::SignedDuration::from_hours(hours);
+    record["messageAttributes"] = json!({
+        "deferrals": { "stringValue": "300", "dataType": "Number" },
+        "deferredSince": { "stringValue": since.to_string(), "dataType": "String" },
+    });
+    record
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_event_is_not_deferred_for_ever() {
-    let fake = Fake::new().start_fails("a", "AccessDeniedException");
-    let consumer = fake.consumer();
-    let hours = |hours: i64| now() + jiff::SignedDuration::from_hours(hours);
-    for (now, deferred, dead) in [(hours(71), 1, 0), (hours(72), 1, 1)] {
-        let response = consumer.handle(event(&[record("a")]), deadline(), now).await;
-        assert!(response.expect("an answer").batch_item_failures.is_empty());
+    for (hours, deferred, dead) in [(71, 1, 0), (72, 0, 1)] {
+        let fake = Fake::new().start_fails("a", "AccessDeniedException");
+        assert!(consume(&fake, vec![deferred_for(hours, record("a"))]).await.is_empty());
         let state = fake.state();
-        assert_eq!((state.work.len(), state.dead.len()), (deferred, dead));
+        assert_eq!((state.work.len(), state.dead.len()), (deferred, dead), "{hours} hours");
+        if let [letter] = &state.dead[..] {
+            let attributes = letter.message_attributes().expect("attributes");
+            assert_eq!(attributes["errorClass"].string_value(), Some("DeferredTooLong"));
+            let reason = attributes["errorMessage"].string_value().expect("reason");
+            assert!(reason.starts_with("AccessDenied for 72 hours: "), "{reason}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_of_the_first_deferral_is_set_once_and_kept() {
+    let since = |fake: &Fake| {
+        let state = fake.state();
+        let attributes = state.work[0].message_attributes().expect("attributes");
+        attributes["deferredSince"].string_value().map(str::to_owned)
+    };
+    let fake = Fake::new().start_fails("a", "ThrottlingException");
+    consume(&fake, vec![record("a")]).await;
+    assert_eq!(since(&fake), Some(now().to_string()));
+
+    let fake = Fake::new().start_fails("a", "ThrottlingException");
+    consume(&fake, vec![deferred_for(5, record("a"))]).await;
+    assert_eq!(since(&fake), Some(hours_later(-5).to_string()));
+}
+
+/// As after an outage of days, or a restore, or with a mapping that was disabled.
+#[tokio::test(start_paused = true)]
+async fn an_old_event_has_its_full_time_from_its_first_deferral_on() {
+    let fake = Fake::new().start_fails("a", "ThrottlingException");
+    let mut of_an_earlier_version = record("a");
+    of_an_earlier_version["messageAttributes"] =
+        json!({ "deferrals": { "stringValue": "300", "dataType": "Number" } });
+    for record in [record("a"), of_an_earlier_version] {
+        let response =
+            fake.consumer().handle(event(&[record]), deadline(), hours_later(24 * 100)).await;
+        assert!(response.expect("an answer").batch_item_failures.is_empty());
     }
     let state = fake.state();
-    let attributes = state.dead[0].message_attributes().expect("attributes");
-    assert_eq!(attributes["errorClass"].string_value(), Some("DeferredTooLong"));
-    let reason = attributes["errorMessage"].string_value().expect("reason");
-    assert!(reason.starts_with("AccessDenied for 72 hours: "), "{reason}");
+    assert_eq!((state.work.len(), state.dead.len()), (2, 0), "(deferred, dead)");
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_what_was_itself_refused_expires() {
+    let fake = Fake::new().in_sequence().start_fails("a", "ThrottlingException");
+    let records = ["a", "b", "c"].map(|key| deferred_for(100, record(key)));
+    assert!(consume(&fake, records.to_vec()).await.is_empty());
+    let state = fake.state();
+    assert_eq!(state.tries, ["a"], "what is throttled is not asked again");
+    assert_eq!((state.work.len(), state.dead.len()), (2, 1), "(deferred, dead)");
 }
 
 #[tokio::test(start_paused = true)]

@@ -25,6 +25,18 @@ async fn yesterdays_letter_goes_back_and_todays_stays() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_redriven_message_may_be_deferred_for_its_full_time_again() {
+    let since = now().to_string();
+    let letter = letter("k").text("deferrals", "300").text("deferredSince", &since);
+    let fake = Fake::with([letter]);
+    nightly(&fake).await;
+    let state = fake.state();
+    let attributes = state.work[0].message_attributes().expect("attributes");
+    assert_eq!(attributes.get("deferrals"), None);
+    assert_eq!(attributes.get("deferredSince"), None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn body_attributes_and_group_are_kept_and_the_redrive_is_counted() {
     let body = format!(" {} ", message("k"));
     let fake = Fake::with([Letter::new(&body).redrives(1).text("theirs", "x").group("devices/9")]);

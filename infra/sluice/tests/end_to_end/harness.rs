@@ -1,6 +1,7 @@
 //! What the tests say: upload, deliver, expect. One stack for all of them, one prefix for each.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt::Write as _;
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -171,6 +172,110 @@ fn zone_where_it_is_midday() -> String {
     let hour = i64::try_from(seconds / 3600 % 24).unwrap();
     // POSIX counts these zones westward: Etc/GMT+3 is three hours behind UTC.
     format!("Etc/GMT{:+}", hour - 12)
+}
+
+impl Shared {
+    async fn log_of(&self, text: &str) -> Vec<LogLine> {
+        let outputs = &self.stack.outputs;
+        let functions = [
+            outputs.forwarder_function_name.as_ref(),
+            Some(&outputs.consumer_function_name),
+            Some(&outputs.redrive_function_name),
+            outputs.ordered_redrive_function_name.as_ref(),
+        ];
+        let mut lines = Vec::new();
+        for function in functions.into_iter().flatten() {
+            let request = json!({
+                "logGroupName": format!("/aws/lambda/{function}"),
+                "filterPattern": format!("\"{text}\""),
+            });
+            let target = Some("Logs_20140328.FilterLogEvents");
+            let (status, answer) = post(
+                &self.stack.endpoint,
+                "logs",
+                "application/x-amz-json-1.1",
+                target,
+                request.to_string(),
+            )
+            .await;
+            // A function that has not run yet has no log group.
+            if status != 200 {
+                continue;
+            }
+            let answer: Value = serde_json::from_str(&answer).unwrap();
+            for event in answer["events"].as_array().into_iter().flatten() {
+                let line = event["message"].as_str().unwrap_or_default().trim();
+                lines.push(LogLine {
+                    function: function.clone(),
+                    text: line.to_owned(),
+                    json: serde_json::from_str(line).unwrap_or_default(),
+                });
+            }
+        }
+        lines.sort_by(|a, b| a.time().cmp(b.time()));
+        lines
+    }
+}
+
+/// A line that a function wrote.
+#[derive(Debug)]
+pub(crate) struct LogLine {
+    pub(crate) function: String,
+    text: String,
+    json: Value,
+}
+
+impl LogLine {
+    /// The outcome, in the lines that tell one.
+    pub(crate) fn message(&self) -> &str {
+        self.json["message"].as_str().unwrap_or_default()
+    }
+
+    fn time(&self) -> &str {
+        self.json["timestamp"].as_str().unwrap_or_default()
+    }
+}
+
+/// A test that fails tells its story: what all functions wrote about its objects, and what is still
+/// queued.
+impl Drop for Sluice {
+    #[expect(clippy::print_stdout, reason = "what a failed test has to go by")]
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        let (shared, prefix) = (self.shared, self.prefix);
+        // The runtime of the test is unwinding, so this needs one of its own.
+        let story = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.unwrap().block_on(story(shared, prefix))
+        });
+        println!("{}", story.join().unwrap_or_else(|_| "the story cannot be told".to_owned()));
+    }
+}
+
+async fn story(shared: &Shared, prefix: &str) -> String {
+    /// The last of them, since a burst writes thousands.
+    const MOST: usize = 300;
+    let lines = shared.log_of(prefix).await;
+    let left_out = lines.len().saturating_sub(MOST);
+    let mut story = format!("the story of {prefix} ({left_out} earlier lines left out):\n");
+    for line in lines.iter().skip(left_out) {
+        writeln!(story, "  {}: {}", line.function, line.text).unwrap();
+    }
+    let outputs = &shared.stack.outputs;
+    let queues =
+        [("work queue", &outputs.work_queue_url), ("dead letters", &outputs.dead_letter_queue_url)];
+    for (name, url) in queues {
+        let messages = look_into(&shared.emulator.endpoint(), url).await;
+        for message in messages {
+            let text = message.to_string();
+            if text.contains(prefix) {
+                writeln!(story, "  {name}: {text}").unwrap();
+            }
+        }
+    }
+    story
 }
 
 /// One test's view of the stack.
@@ -348,6 +453,7 @@ impl Sluice {
         sequencer: &str,
     ) -> Value {
         let mut event = self.sample_event("s3-object-created-versioned.json");
+        event["Records"][0]["eventTime"] = jiff::Timestamp::now().to_string().into();
         let s3 = &mut event["Records"][0]["s3"];
         s3["bucket"]["name"] = bucket.into();
         s3["bucket"]["arn"] = format!("arn:aws:s3:::{bucket}").into();
@@ -759,6 +865,12 @@ impl Sluice {
         .await;
     }
 
+    /// The log lines of all functions with this text in them, an event id or a key for instance, in
+    /// the order of their times.
+    pub(crate) async fn log_of(&self, text: &str) -> Vec<LogLine> {
+        self.shared.log_of(text).await
+    }
+
     pub(crate) async fn look_into(&self, queue_url: &str) -> Vec<Value> {
         look_into(&self.shared.emulator.endpoint(), queue_url).await
     }
@@ -840,6 +952,13 @@ impl Ended {
 }
 
 impl Write {
+    /// The same write, a year ago by its event.
+    pub(crate) fn of_last_year(mut self) -> Self {
+        let then = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(24 * 365);
+        self.notification["Records"][0]["eventTime"] = then.to_string().into();
+        self
+    }
+
     /// The S3 notification of this write.
     pub(crate) fn notification(&self) -> String {
         self.notification.to_string()

@@ -324,7 +324,7 @@ impl Rights {
             "eventVersion": "2.3",
             "eventSource": "aws:s3",
             "awsRegion": "us-east-1",
-            "eventTime": "2026-11-20T21:00:00.123Z",
+            "eventTime": jiff::Timestamp::now().to_string(),
             "eventName": "ObjectCreated:Put",
             "s3": {
                 "bucket": { "name": self.stack.outputs.upload_bucket_name },
