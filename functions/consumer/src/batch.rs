@@ -8,8 +8,8 @@ use std::{
 
 use aws_lambda_events::event::sqs::SqsMessage;
 use futures::FutureExt;
-use runtime::Pacer;
-use shared::{ErrorClass, Event, ExecutionInput, Payload};
+use messages::{ErrorClass, Event, ExecutionInput, Payload};
+use platform::Pacer;
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
@@ -31,7 +31,7 @@ pub(crate) struct Item<'a> {
 impl<'a> Item<'a> {
     pub(crate) fn new(record: &'a SqsMessage) -> Self {
         let mut item = Self { record, events: Vec::new(), undecodable: None };
-        for event in shared::decode(record.body.as_deref().unwrap_or_default()) {
+        for event in messages::decode(record.body.as_deref().unwrap_or_default()) {
             match event {
                 Ok(event) => item.events.push(event),
                 Err(error) => item.undecodable = Some(error.to_string()),

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use runtime::{SettingError, Settings};
+use platform::{SettingError, Settings};
 
 /// Bytes of the input of an execution: 262,144, less room for the event around the object.
 /// <https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html>

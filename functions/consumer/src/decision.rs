@@ -7,7 +7,7 @@ use aws_sdk_sfn::{
     error::{DisplayErrorContext, ProvideErrorMetadata},
     operation::start_execution::StartExecutionError,
 };
-use shared::ErrorClass;
+use messages::ErrorClass;
 
 /// What is to be done about a record. Nothing is done yet about the last three.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,8 +3,8 @@ use std::time::Duration;
 use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent, SqsMessage, SqsMessageAttribute};
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
-use runtime::{Attribute, Deadline, Message, Metrics, Queue, SendError};
-use shared::{DEFERRALS, DEFERRED_SINCE, ERROR_CLASS, ERROR_MESSAGE, ErrorClass};
+use messages::{DEFERRALS, DEFERRED_SINCE, ERROR_CLASS, ERROR_MESSAGE, ErrorClass};
+use platform::{Attribute, Deadline, Message, Metrics, Queue, SendError};
 use tokio::time::Instant;
 
 use crate::{

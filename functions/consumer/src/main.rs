@@ -2,13 +2,13 @@ use aws_lambda_events::event::sqs::SqsEvent;
 use consumer::{Config, Consumer};
 use jiff::Timestamp;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
-use runtime::{Deadline, Metrics, Queue, Settings};
+use platform::{Deadline, Metrics, Queue, Settings};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     let settings = Settings::from_env();
-    runtime::init_log(settings.optional("RUST_LOG")?);
-    let sdk = runtime::sdk_config(&settings)?;
+    platform::init_log(settings.optional("RUST_LOG")?);
+    let sdk = platform::sdk_config(&settings)?;
     let sqs = aws_sdk_sqs::Client::new(&sdk);
     let consumer = Consumer {
         config: Config::read(&settings)?,

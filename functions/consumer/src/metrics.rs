@@ -4,9 +4,9 @@ use std::{
 };
 
 use jiff::Timestamp;
+use messages::Event;
 use metrique_writer::{Entry, value::Distribution};
-use runtime::Metrics;
-use shared::Event;
+use platform::Metrics;
 
 use crate::Outcome;
 

@@ -1,8 +1,8 @@
 use std::path::Path;
 
 use aws_sdk_s3::{Client, error::ProvideErrorMetadata, operation::get_object::GetObjectOutput};
+use messages::{ErrorClass, Event};
 use serde_json::value::RawValue;
-use shared::{ErrorClass, Event};
 
 use crate::decision::Decision;
 

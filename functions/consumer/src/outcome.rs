@@ -1,5 +1,5 @@
 use aws_lambda_events::event::sqs::SqsMessage;
-use shared::ErrorClass;
+use messages::ErrorClass;
 use tracing::{error, info, warn};
 
 use crate::Cause;
@@ -32,13 +32,13 @@ impl Outcome {
     }
 
     /// The one log line of a record.
-    pub(crate) fn report(&self, record: &SqsMessage, events: &[shared::Event]) {
+    pub(crate) fn report(&self, record: &SqsMessage, events: &[messages::Event]) {
         let message = record.message_id.as_deref().unwrap_or_default();
         let receives = record.attributes.get("ApproximateReceiveCount").map(String::as_str);
         let event = events.first();
         let id = event.map(|event| event.id.as_str());
         let key = event.map(|event| event.data.key.as_str());
-        let execution = event.map(shared::Event::execution_name);
+        let execution = event.map(messages::Event::execution_name);
         macro_rules! line {
             ($level:ident, $($field:tt)*) => {
                 $level!(

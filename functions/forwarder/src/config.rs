@@ -1,4 +1,4 @@
-use runtime::{SettingError, Settings};
+use platform::{SettingError, Settings};
 
 #[derive(Debug, Clone)]
 pub struct Config {

@@ -1,5 +1,5 @@
-use runtime::SendError;
-use shared::DecodeError;
+use messages::DecodeError;
+use platform::SendError;
 
 /// Why an invocation failed. Lambda repeats it twice and then hands the whole event to the
 /// dead-letter queue; what was sent already is sent again, which is harmless, because ids are.

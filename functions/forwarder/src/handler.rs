@@ -1,8 +1,8 @@
 use std::{collections::HashMap, time::Duration};
 
-use runtime::{Attribute, Deadline, MAX_MESSAGE_BYTES, Message, Metrics, Queue};
+use messages::{ERROR_CLASS, ERROR_MESSAGE, ErrorClass, Event};
+use platform::{Attribute, Deadline, MAX_MESSAGE_BYTES, Message, Metrics, Queue};
 use serde::Serialize;
-use shared::{ERROR_CLASS, ERROR_MESSAGE, ErrorClass, Event};
 use tracing::{error, info, warn};
 
 use crate::{Config, Error, metrics::Invocation};
@@ -30,10 +30,10 @@ pub struct Forwarded {
 
 impl Forwarder {
     /// Sends one message for each event in `payload`, which may be any envelope that
-    /// [`shared::decode`] knows. An error if one event is not confirmed by a queue; the others are
+    /// [`messages::decode`] knows. An error if one event is not confirmed by a queue; the others are
     /// sent first.
     pub async fn handle(&self, payload: &str, deadline: Deadline) -> Result<Forwarded, Error> {
-        let decoded = shared::decode(payload);
+        let decoded = messages::decode(payload);
         let total = decoded.len();
         let (mut messages, mut letters, mut undecodable) = (Vec::new(), Vec::new(), Vec::new());
         for event in decoded {
@@ -113,7 +113,7 @@ fn too_large(event: &Event, message: Message) -> Message {
     }
 }
 
-fn report(event: &Event, error: Option<&runtime::SendError>) {
+fn report(event: &Event, error: Option<&platform::SendError>) {
     let (id, key) = (event.id.as_str(), event.data.key.as_str());
     match error {
         None => info!(event.id = id, object.key = key, "forwarded"),

@@ -1,13 +1,13 @@
 use forwarder::{Config, Forwarder};
 use lambda_runtime::{Error, LambdaEvent, service_fn};
-use runtime::{Deadline, Metrics, Queue, Settings};
+use platform::{Deadline, Metrics, Queue, Settings};
 use serde_json::value::RawValue;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     let settings = Settings::from_env();
-    runtime::init_log(settings.optional("RUST_LOG")?);
-    let sqs = aws_sdk_sqs::Client::new(&runtime::sdk_config(&settings)?);
+    platform::init_log(settings.optional("RUST_LOG")?);
+    let sqs = aws_sdk_sqs::Client::new(&platform::sdk_config(&settings)?);
     let forwarder = Forwarder {
         config: Config::read(&settings)?,
         metrics: Metrics::new(

@@ -16,7 +16,7 @@ pub(crate) struct Invocation {
 }
 
 impl Invocation {
-    pub(crate) fn publish(self, metrics: &runtime::Metrics) {
+    pub(crate) fn publish(self, metrics: &platform::Metrics) {
         metrics.publish(SystemTime::now(), self);
     }
 }

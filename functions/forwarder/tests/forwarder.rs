@@ -16,7 +16,7 @@ use aws_sdk_sqs::{
 };
 use aws_smithy_mocks::{RuleMode, mock, mock_client};
 use forwarder::{Config, Error, Forwarded, Forwarder};
-use runtime::{Deadline, Metrics, Queue};
+use platform::{Deadline, Metrics, Queue};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 

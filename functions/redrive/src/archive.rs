@@ -9,10 +9,10 @@ use aws_sdk_s3::{
 };
 use aws_smithy_types::base64;
 use jiff::{Timestamp, tz::TimeZone};
-use runtime::Attribute;
+use messages::Event;
+use platform::Attribute;
 use serde::Serialize;
 use serde_json::Value;
-use shared::Event;
 
 use crate::{DeadLetter, plan::Reason};
 

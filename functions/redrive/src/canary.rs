@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use futures::future;
 use jiff::Timestamp;
+use messages::Event;
 use serde::Serialize;
-use shared::Event;
 use tokio::time::{Instant, sleep};
 
 use crate::{Executions, executions::End};

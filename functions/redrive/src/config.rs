@@ -1,7 +1,7 @@
 use std::ops::RangeInclusive;
 
 use jiff::tz::TimeZone;
-use runtime::{SettingError, Settings};
+use platform::{SettingError, Settings};
 
 /// The defaults of a run; an invocation event may override those that a request has.
 #[derive(Debug, Clone)]

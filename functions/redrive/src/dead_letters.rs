@@ -12,7 +12,7 @@ use aws_sdk_sqs::{
     },
 };
 use jiff::Timestamp;
-use runtime::Attribute;
+use platform::Attribute;
 use tracing::warn;
 
 use crate::Error;

@@ -1,14 +1,14 @@
 use jiff::Timestamp;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
+use platform::{Deadline, Metrics, Queue, Settings};
 use redrive::{Archive, Config, DeadLetterQueue, Executions, Redriver};
-use runtime::{Deadline, Metrics, Queue, Settings};
 use serde_json::value::RawValue;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     let settings = Settings::from_env();
-    runtime::init_log(settings.optional("RUST_LOG")?);
-    let sdk = runtime::sdk_config(&settings)?;
+    platform::init_log(settings.optional("RUST_LOG")?);
+    let sdk = platform::sdk_config(&settings)?;
     let sqs = aws_sdk_sqs::Client::new(&sdk);
     let redriver = Redriver {
         config: Config::read(&settings)?,

@@ -2,7 +2,7 @@ use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use metrique_writer::Entry;
-use runtime::Metrics;
+use platform::Metrics;
 
 use crate::Report;
 

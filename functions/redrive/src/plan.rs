@@ -1,9 +1,9 @@
 //! What is to become of one dead letter. Pure: the same letter always has the same plan.
 
-use runtime::{Attribute, MAX_MESSAGE_BYTES, Message};
-use shared::{
+use messages::{
     DEFERRALS, DEFERRED_SINCE, DecodeError, ERROR_CLASS, ERROR_MESSAGE, ErrorClass, Event, REDRIVES,
 };
+use platform::{Attribute, MAX_MESSAGE_BYTES, Message};
 
 use crate::DeadLetter;
 

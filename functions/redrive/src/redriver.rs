@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use runtime::{Deadline, Metrics, Queue};
+use platform::{Deadline, Metrics, Queue};
 use serde::Serialize;
 use tokio::time::Instant;
 use tracing::{info, warn};

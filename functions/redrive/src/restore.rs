@@ -3,10 +3,10 @@
 
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
-use runtime::{Message, Queue};
+use messages::Event;
+use platform::{Message, Queue};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use shared::Event;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
@@ -176,7 +176,7 @@ async fn one(
 fn content(document: &Document) -> (Vec<Event>, Vec<String>) {
     let mut events = document.events.clone();
     let mut left = Vec::new();
-    for decoded in shared::decode(&document.body) {
+    for decoded in messages::decode(&document.body) {
         match decoded {
             Ok(event) if events.iter().any(|known| known.id == event.id) => {}
             Ok(event) => events.push(event),

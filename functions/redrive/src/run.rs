@@ -7,8 +7,8 @@ use std::{
 
 use futures::{StreamExt, future, stream};
 use jiff::Timestamp;
-use runtime::Pacer;
-use shared::{DecodeError, Event};
+use messages::{DecodeError, Event};
+use platform::Pacer;
 use tokio::time::{Instant, timeout_at};
 use tracing::{error, info, warn};
 
@@ -265,7 +265,7 @@ impl<'a> Run<'a> {
 
     fn matches(&self, letter: &DeadLetter) -> bool {
         let Some(wanted) = &self.request.error_class else { return true };
-        let class = letter.attributes.get(shared::ERROR_CLASS);
+        let class = letter.attributes.get(messages::ERROR_CLASS);
         class.and_then(|class| class.text.as_ref()) == Some(wanted)
     }
 
@@ -323,7 +323,7 @@ impl<'a> Run<'a> {
     /// What a letter holds. None if that cannot be told now.
     async fn decode(&self, letter: &DeadLetter) -> Option<Decoded> {
         let mut decoded = Vec::new();
-        for event in shared::decode(&letter.body) {
+        for event in messages::decode(&letter.body) {
             let arn = event.as_ref().err().and_then(|error| error.input_left_out_of.as_deref());
             let Some(arn) = arn else {
                 decoded.push(event);
@@ -331,7 +331,7 @@ impl<'a> Run<'a> {
             };
             let input = self.redriver.executions.input_of(arn);
             match timeout_at(self.end_by, input).await {
-                Ok(Ok(Some(input))) => decoded.extend(shared::decode_failed_input(&input)),
+                Ok(Ok(Some(input))) => decoded.extend(messages::decode_failed_input(&input)),
                 // It will not come back: what there is goes to the archive.
                 Ok(Ok(None)) => decoded.push(event),
                 Ok(Err(error)) => {

@@ -18,7 +18,7 @@ use aws_sdk_sqs::{
 };
 use aws_smithy_mocks::{MockResponse, RuleMode, mock, mock_client};
 use consumer::{Config, Consumer};
-use runtime::{Metrics, Queue};
+use platform::{Metrics, Queue};
 use serde_json::Value;
 
 /// Step Functions, S3 and SQS: they do what a test tells them by object key, and keep what came.

@@ -14,7 +14,7 @@ use std::{path::Path, time::Duration};
 use aws_lambda_events::event::sqs::SqsEvent;
 use fake::Fake;
 use jiff::Timestamp;
-use runtime::Deadline;
+use platform::Deadline;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -57,7 +57,7 @@ fn record(key: &str) -> Value {
 
 fn message(key: &str) -> Value {
     let notification = notification(key).to_string();
-    let event = shared::decode(&notification).remove(0).expect("decodable");
+    let event = messages::decode(&notification).remove(0).expect("decodable");
     serde_json::from_str(&event.to_json().expect("JSON")).expect("JSON")
 }
 

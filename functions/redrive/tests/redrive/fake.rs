@@ -34,8 +34,8 @@ use aws_sdk_sqs::{
 };
 use aws_smithy_mocks::{MockResponse, RuleMode, mock, mock_client};
 use jiff::{Timestamp, tz::TimeZone};
+use platform::{Metrics, Queue};
 use redrive::{Archive, Config, DeadLetterQueue, Executions, Redriver};
-use runtime::{Metrics, Queue};
 use serde_json::Value;
 use tokio::time::Instant;
 

@@ -13,8 +13,8 @@ use std::{path::Path, time::Duration};
 
 use fake::{Fake, Letter};
 use jiff::Timestamp;
+use platform::{Deadline, MAX_MESSAGE_BYTES};
 use redrive::{Answer, Error, Report, Stopped};
-use runtime::{Deadline, MAX_MESSAGE_BYTES};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -54,7 +54,7 @@ fn message(key: &str) -> Value {
     let mut notification: Value =
         serde_json::from_str(&sample("s3-object-created-put.json")).expect("JSON");
     notification["Records"][0]["s3"]["object"]["key"] = json!(key);
-    let event = shared::decode(&notification.to_string()).remove(0).expect("decodable");
+    let event = messages::decode(&notification.to_string()).remove(0).expect("decodable");
     serde_json::from_str(&event.to_json().expect("JSON")).expect("JSON")
 }
 

@@ -130,7 +130,7 @@ async fn what_cannot_be_decoded_is_not_marked_as_restored() {
 
     let in_part = Restored { restored_in_part: 1, ..Restored::default() };
     assert_eq!(restore().await, Answer::Restored(in_part));
-    let second = shared::decode(&body).remove(1).expect("decodable");
+    let second = messages::decode(&body).remove(1).expect("decodable");
     let mark = fake.state().archive.values().next().expect("a document")["restored"].clone();
     assert_eq!(mark["executions"], json!([second.execution_name()]));
     assert_eq!(mark["body"], false);

@@ -1,0 +1,371 @@
+//! The one place that sends to a queue: batched by both limits, retried entry by entry, and
+//! confirmed entry by entry.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use aws_sdk_sqs::{
+    Client,
+    error::{BuildError, ProvideErrorMetadata, SdkError},
+    operation::send_message_batch::SendMessageBatchError,
+    primitives::Blob,
+    types::{BatchResultErrorEntry, MessageAttributeValue, SendMessageBatchRequestEntry},
+};
+use futures::{StreamExt, stream};
+use messages::{DEFERRALS, DEFERRED_SINCE, ERROR_CLASS, ERROR_MESSAGE, REDRIVES};
+use tokio::time::{Instant, sleep, timeout_at};
+use tracing::warn;
+
+/// Entries in one `SendMessageBatch` call, and bytes of a message and of all messages of a call,
+/// attributes included, and attributes of a message: <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html>.
+const MAX_ENTRIES: usize = 10;
+pub const MAX_MESSAGE_BYTES: usize = 1_048_576;
+const MAX_ATTRIBUTES: usize = 10;
+
+const FIFO_SUFFIX: &str = ".fifo";
+
+/// Characters of a text that explains.
+const MAX_TEXT_CHARS: usize = 1_000;
+
+/// How often the rejected entries of one batch are sent, and how long to wait in between at most,
+/// doubled each time.
+const ATTEMPTS: u32 = 4;
+const BACKOFF: Duration = Duration::from_millis(100);
+
+/// Calls under way at once. A call takes some 10 ms, so four carry 4,000 messages a second.
+const CONCURRENCY: usize = 4;
+
+/// A message to send.
+#[derive(Debug, Clone, Default)]
+pub struct Message {
+    pub body: String,
+    pub attributes: HashMap<String, Attribute>,
+    /// On a standard queue the tenant of fair queuing, on a FIFO queue the group that keeps order.
+    pub group_id: Option<String>,
+    /// FIFO queues only.
+    pub deduplication_id: Option<String>,
+    /// Standard queues only; 900 seconds at most.
+    pub delay_seconds: Option<i32>,
+}
+
+/// A message attribute. SQS knows the types String, Number and Binary, each with an optional label
+/// after a dot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attribute {
+    pub data_type: String,
+    pub text: Option<String>,
+    pub binary: Option<Vec<u8>>,
+}
+
+impl Attribute {
+    /// Text that explains: cut short, and made to fit, since SQS refuses an empty value and most
+    /// control characters.
+    pub fn text(value: &str) -> Self {
+        let clean = value.chars().take(MAX_TEXT_CHARS).map(|c| match c {
+            '\t' | '\n' | '\r' | '\u{20}'..='\u{FFFD}' | '\u{10000}'.. => c,
+            _ => char::REPLACEMENT_CHARACTER,
+        });
+        let text = Some(clean.collect()).filter(|text: &String| !text.is_empty());
+        let text = text.or_else(|| Some("-".to_owned()));
+        Self { data_type: "String".to_owned(), text, binary: None }
+    }
+
+    pub fn number(value: u64) -> Self {
+        Self { data_type: "Number".to_owned(), text: Some(value.to_string()), binary: None }
+    }
+
+    fn to_sdk(&self) -> Result<MessageAttributeValue, BuildError> {
+        MessageAttributeValue::builder()
+            .data_type(&self.data_type)
+            .set_string_value(self.text.clone())
+            .set_binary_value(self.binary.clone().map(Blob::new))
+            .build()
+    }
+}
+
+/// Why a message is not known to be on the queue. It may be there all the same: a repeat is
+/// harmless, a loss is not.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum SendError {
+    #[error("the queue rejected the message: {code}: {message}")]
+    Rejected { code: String, message: String, sender_fault: bool },
+    #[error("the call failed: {}", aws_sdk_sqs::error::DisplayErrorContext(&**.0))]
+    Call(Arc<SdkError<SendMessageBatchError>>),
+    #[error("the answer neither confirms nor rejects the message")]
+    Unanswered,
+    #[error("no confirmation in time")]
+    OutOfTime,
+    /// FIFO queues only: sent, it might overtake.
+    #[error("a message before it in its group is not confirmed")]
+    Behind,
+}
+
+/// A queue that messages are sent to.
+#[derive(Debug, Clone)]
+pub struct Queue {
+    client: Client,
+    url: String,
+}
+
+impl Queue {
+    pub fn new(client: Client, url: impl Into<String>) -> Self {
+        Self { client, url: url.into() }
+    }
+
+    /// The name of a FIFO queue ends in `.fifo`, and the name of no other queue has a dot.
+    pub fn is_fifo(&self) -> bool {
+        self.url.ends_with(FIFO_SUFFIX)
+    }
+
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Sends all messages and tells for each, in their order, whether the queue has confirmed it.
+    /// Ends by `until`; what is not confirmed then is an error.
+    pub async fn send(&self, messages: Vec<Message>, until: Instant) -> Vec<Result<(), SendError>> {
+        if self.is_fifo() {
+            return self.send_in_order(messages, until).await;
+        }
+        self.send_batches(messages, until).await
+    }
+
+    /// Sends to a FIFO queue: no message before the one ahead of it in its group is confirmed. An
+    /// entry that a batch rejects would be overtaken by those behind it in the batch, so a round
+    /// holds one message of each group.
+    async fn send_in_order(
+        &self,
+        messages: Vec<Message>,
+        until: Instant,
+    ) -> Vec<Result<(), SendError>> {
+        let mut results = vec![Err(SendError::Behind); messages.len()];
+        let mut waiting: Vec<(usize, Message)> = messages.into_iter().enumerate().collect();
+        while !waiting.is_empty() {
+            let mut groups = HashSet::new();
+            let (round, rest): (Vec<_>, Vec<_>) = waiting
+                .into_iter()
+                .partition(|(_, message)| groups.insert(message.group_id.clone()));
+            let (indices, round): (Vec<usize>, Vec<Message>) = round.into_iter().unzip();
+            let in_round: Vec<_> = round.iter().map(|message| message.group_id.clone()).collect();
+            let answers = self.send_batches(round, until).await;
+            for ((index, group), answer) in indices.into_iter().zip(in_round).zip(answers) {
+                if answer.is_err() {
+                    groups.remove(&group);
+                }
+                results[index] = answer;
+            }
+            waiting = rest;
+            waiting.retain(|(_, message)| groups.contains(&message.group_id));
+        }
+        results
+    }
+
+    async fn send_batches(
+        &self,
+        messages: Vec<Message>,
+        until: Instant,
+    ) -> Vec<Result<(), SendError>> {
+        let sizes: Vec<usize> = messages.iter().map(Message::size).collect();
+        let mut messages = messages.into_iter();
+        let batches: Vec<Vec<Message>> = batch_lengths(&sizes)
+            .into_iter()
+            .map(|n| messages.by_ref().take(n).collect())
+            .collect();
+        stream::iter(batches)
+            .map(|batch| self.send_batch(batch, until))
+            .buffered(CONCURRENCY)
+            .collect::<Vec<_>>()
+            .await
+            .concat()
+    }
+
+    /// One batch, the retryable rejections of which are sent again.
+    async fn send_batch(&self, batch: Vec<Message>, until: Instant) -> Vec<Result<(), SendError>> {
+        let mut results = vec![Err(SendError::OutOfTime); batch.len()];
+        let mut left: Vec<usize> = (0..batch.len()).collect();
+        for attempt in 0..ATTEMPTS {
+            let entries = left.iter().map(|&index| (index, &batch[index]));
+            let Ok(answers) = timeout_at(until, self.call(entries.collect())).await else { break };
+            left.clear();
+            for (index, answer) in answers {
+                if answer.as_ref().is_err_and(SendError::is_retryable) {
+                    left.push(index);
+                }
+                results[index] = answer;
+            }
+            let pause = BACKOFF.mul_f64(f64::from(1 << attempt) * fastrand::f64());
+            if left.is_empty() || Instant::now() + pause >= until {
+                break;
+            }
+            sleep(pause).await;
+        }
+        results
+    }
+
+    /// One call, and if the whole of it is refused for what one entry holds, one call for each.
+    async fn call(&self, entries: Vec<(usize, &Message)>) -> Vec<(usize, Result<(), SendError>)> {
+        let answers = self.call_once(&entries).await;
+        let refused =
+            |error: &SendError| matches!(error, SendError::Call(error) if blames_an_entry(error));
+        if entries.len() == 1
+            || !answers.iter().any(|(_, answer)| answer.as_ref().is_err_and(refused))
+        {
+            return answers;
+        }
+        let mut answers = Vec::with_capacity(entries.len());
+        for entry in entries {
+            answers.extend(self.call_once(&[entry]).await);
+        }
+        answers
+    }
+
+    async fn call_once(
+        &self,
+        entries: &[(usize, &Message)],
+    ) -> Vec<(usize, Result<(), SendError>)> {
+        let request = entries
+            .iter()
+            .map(|(index, message)| message.entry(index.to_string()))
+            .collect::<Result<Vec<_>, _>>();
+        let answer = match request {
+            Ok(request) => {
+                self.client
+                    .send_message_batch()
+                    .queue_url(&self.url)
+                    .set_entries(Some(request))
+                    .send()
+                    .await
+            }
+            Err(error) => Err(SdkError::construction_failure(error)),
+        };
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) => {
+                let error = SendError::Call(Arc::new(error));
+                return entries.iter().map(|&(index, _)| (index, Err(error.clone()))).collect();
+            }
+        };
+        // HTTP 200 says nothing: each entry is confirmed, rejected, or not mentioned.
+        let mut results: HashMap<String, Result<(), SendError>> = HashMap::new();
+        results.extend(answer.successful.into_iter().map(|entry| (entry.id, Ok(()))));
+        results
+            .extend(answer.failed.into_iter().map(|entry| (entry.id.clone(), Err(entry.into()))));
+        entries
+            .iter()
+            .map(|&(index, _)| {
+                let result = results.remove(&index.to_string());
+                (index, result.unwrap_or(Err(SendError::Unanswered)))
+            })
+            .collect()
+    }
+}
+
+impl Message {
+    /// What SQS counts: body, and of each attribute name, type and value, in bytes of UTF-8.
+    pub fn size(&self) -> usize {
+        let attribute = |(name, attribute): (&String, &Attribute)| {
+            name.len()
+                + attribute.data_type.len()
+                + attribute.text.as_ref().map_or(0, String::len)
+                + attribute.binary.as_ref().map_or(0, Vec::len)
+        };
+        self.body.len() + self.attributes.iter().map(attribute).sum::<usize>()
+    }
+
+    /// The value of an attribute that counts something; 0 without one.
+    pub fn number(&self, name: &str) -> u64 {
+        let attribute = self.attributes.get(name).and_then(|attribute| attribute.text.as_ref());
+        attribute.and_then(|text| text.parse().ok()).unwrap_or(0)
+    }
+
+    /// Sets an attribute of ours. A message has ten at most, so one that came from elsewhere may
+    /// have to go: it describes the message, and is not the message.
+    pub fn set(&mut self, name: &str, attribute: Attribute) {
+        const OURS: [&str; 5] = [DEFERRALS, DEFERRED_SINCE, ERROR_CLASS, ERROR_MESSAGE, REDRIVES];
+        if self.attributes.len() >= MAX_ATTRIBUTES && !self.attributes.contains_key(name) {
+            let foreign = self.attributes.keys().filter(|name| !OURS.contains(&name.as_str()));
+            if let Some(dropped) = foreign.max().cloned() {
+                warn!(attribute = dropped, "message attribute dropped to make room");
+                self.attributes.remove(&dropped);
+            }
+        }
+        self.attributes.insert(name.to_owned(), attribute);
+    }
+
+    fn entry(&self, id: String) -> Result<SendMessageBatchRequestEntry, BuildError> {
+        let mut entry = SendMessageBatchRequestEntry::builder();
+        for (name, attribute) in &self.attributes {
+            entry = entry.message_attributes(name, attribute.to_sdk()?);
+        }
+        entry
+            .id(id)
+            .message_body(&self.body)
+            .set_message_group_id(self.group_id.clone())
+            .set_message_deduplication_id(self.deduplication_id.clone())
+            .set_delay_seconds(self.delay_seconds)
+            .build()
+    }
+}
+
+impl SendError {
+    /// Whether the same message may be accepted a moment later. A call that failed as a whole was
+    /// already tried several times by the SDK.
+    fn is_retryable(&self) -> bool {
+        match self {
+            Self::Rejected { code, sender_fault, .. } => !sender_fault || code.contains("Throttl"),
+            Self::Unanswered => true,
+            Self::Call(_) | Self::OutOfTime | Self::Behind => false,
+        }
+    }
+}
+
+impl From<BatchResultErrorEntry> for SendError {
+    fn from(entry: BatchResultErrorEntry) -> Self {
+        Self::Rejected {
+            code: entry.code,
+            message: entry.message.unwrap_or_default(),
+            sender_fault: entry.sender_fault,
+        }
+    }
+}
+
+/// Whether SQS refused a call for the content of an entry, with which its neighbours have nothing
+/// to do.
+fn blames_an_entry(error: &SdkError<SendMessageBatchError>) -> bool {
+    let code = error.as_service_error().and_then(ProvideErrorMetadata::code).unwrap_or_default();
+    [
+        "BatchRequestTooLong",
+        "InvalidAttributeName",
+        "InvalidAttributeValue",
+        "InvalidMessageContents",
+        "InvalidParameterValue",
+        "MissingParameter",
+        "UnsupportedOperation",
+    ]
+    .iter()
+    .any(|known| code.contains(known))
+}
+
+/// Cuts a list of message sizes into batches, first come first served: the length of each.
+fn batch_lengths(sizes: &[usize]) -> Vec<usize> {
+    let mut lengths = Vec::new();
+    let (mut length, mut bytes) = (0, 0);
+    for size in sizes {
+        if length == MAX_ENTRIES || (length > 0 && bytes + size > MAX_MESSAGE_BYTES) {
+            lengths.push(length);
+            (length, bytes) = (0, 0);
+        }
+        length += 1;
+        bytes += size;
+    }
+    if length > 0 {
+        lengths.push(length);
+    }
+    lengths
+}
+
+#[cfg(test)]
+mod tests;
