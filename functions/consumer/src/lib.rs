@@ -1,14 +1,17 @@
 //! SQS batch in, one execution for each event, and for every record exactly one outcome.
 
-mod batch;
+mod backoff;
 mod config;
-mod decision;
 mod handler;
 mod metrics;
 mod object;
 mod outcome;
+mod record;
+mod settle;
+mod start;
+mod verdict;
 
-pub use config::Config;
-pub use decision::Cause;
+pub use backoff::Backoff;
+pub use config::{Config, InlineContent};
 pub use handler::{Consumer, Error};
-pub use outcome::Outcome;
+pub use outcome::{Cause, Outcome};

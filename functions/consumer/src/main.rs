@@ -8,6 +8,13 @@ use platform::{Deadline, Metrics, Queue, Settings};
 async fn main() -> Result<(), Error> {
     let settings = Settings::from_env();
     platform::init_log(settings.optional("RUST_LOG")?);
+    settings.require(&[
+        "AWS_REGION",
+        "METRICS_NAMESPACE",
+        "STATE_MACHINE_ARN",
+        "WORK_QUEUE_URL",
+        "DEAD_LETTER_QUEUE_URL",
+    ])?;
     let sdk = platform::sdk_config(&settings)?;
     let sqs = aws_sdk_sqs::Client::new(&sdk);
     let consumer = Consumer {

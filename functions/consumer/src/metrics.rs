@@ -4,20 +4,21 @@ use std::{
 };
 
 use jiff::Timestamp;
-use messages::Event;
 use metrique_writer::{Entry, value::Distribution};
 use platform::Metrics;
 
-use crate::Outcome;
+use crate::{Outcome, record::Record};
 
 /// What becomes of a batch, in numbers.
 #[derive(Default, Entry)]
 #[entry(rename_all = "PascalCase")]
 struct Batch {
-    /// Messages; each is counted once more, in one of the next five.
+    /// Messages; each is counted once more, in one of the next seven.
     received: u64,
     started: u64,
     duplicate: u64,
+    empty: u64,
+    split: u64,
     dead_lettered: u64,
     deferred: u64,
     failed: u64,
@@ -46,22 +47,24 @@ const MAX_VALUES: usize = 100;
 pub(crate) fn publish<'a>(
     metrics: &Metrics,
     now: Timestamp,
-    outcomes: impl Iterator<Item = (&'a [Event], &'a Outcome)>,
+    outcomes: impl Iterator<Item = (&'a Record<'a>, &'a Outcome)>,
 ) {
     let time = SystemTime::from(now);
     let mut batch = Batch::default();
     let mut ages = Vec::new();
     let mut classes: BTreeMap<&'static str, u64> = BTreeMap::new();
     let mut causes: BTreeMap<&'static str, u64> = BTreeMap::new();
-    for (events, outcome) in outcomes {
+    for (record, outcome) in outcomes {
         batch.received += 1;
         match outcome {
-            Outcome::Started { .. } => {
+            Outcome::Started => {
                 batch.started += 1;
-                let age = |event: &Event| time.duration_since(event.time.into()).ok();
-                ages.extend(events.iter().filter_map(age));
+                let times = record.events.iter().map(|event| event.time);
+                ages.extend(times.filter_map(|written| time.duration_since(written.into()).ok()));
             }
             Outcome::Duplicate => batch.duplicate += 1,
+            Outcome::Empty => batch.empty += 1,
+            Outcome::Split { .. } => batch.split += 1,
             Outcome::DeadLettered { class, .. } => {
                 batch.dead_lettered += 1;
                 *classes.entry(class.as_str()).or_default() += 1;

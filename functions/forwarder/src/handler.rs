@@ -1,8 +1,9 @@
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
-use messages::{ERROR_CLASS, ERROR_MESSAGE, ErrorClass, Event};
-use platform::{Attribute, Deadline, MAX_MESSAGE_BYTES, Message, Metrics, Queue};
+use messages::{ErrorClass, Event};
+use platform::{Deadline, MAX_MESSAGE_BYTES, Message, Metrics, Queue};
 use serde::Serialize;
+use serde_json::json;
 use tracing::{error, info, warn};
 
 use crate::{Config, Error, metrics::Invocation};
@@ -84,12 +85,7 @@ impl Forwarder {
     }
 
     fn message(&self, event: &Event) -> Result<Message, Error> {
-        Ok(Message {
-            body: event.to_json().map_err(Error::Unwritable)?,
-            group_id: Some(event.group(self.config.group_key_segments)),
-            deduplication_id: self.work_queue.is_fifo().then(|| event.execution_name()),
-            ..Message::default()
-        })
+        Message::of_event(event, self.config.group_key_segments).map_err(Error::Unwritable)
     }
 }
 
@@ -102,15 +98,8 @@ fn too_large(event: &Event, message: Message) -> Message {
     );
     warn!(event.id = %event.id, message.bytes = message.size(), "event too large for the work queue");
     let key: String = event.data.key.chars().take(1024).collect();
-    Message {
-        body: serde_json::json!({ "id": event.id, "bucket": event.data.bucket, "keyStart": key })
-            .to_string(),
-        attributes: HashMap::from([
-            (ERROR_CLASS.to_owned(), Attribute::text(ErrorClass::EventTooLarge.as_str())),
-            (ERROR_MESSAGE.to_owned(), Attribute::text(&reason)),
-        ]),
-        ..message
-    }
+    let body = json!({ "id": event.id, "bucket": event.data.bucket, "keyStart": key }).to_string();
+    Message { body, ..message }.dead_letter(ErrorClass::EventTooLarge.as_str(), &reason)
 }
 
 fn report(event: &Event, error: Option<&platform::SendError>) {

@@ -81,15 +81,11 @@ async fn forward(world: &World) {
 
 async fn consume(world: &World) {
     let consumer = Consumer {
-        config: consumer::Config {
-            state_machine_arn: "arn:aws:states:eu-west-1:1:stateMachine:m".to_owned(),
-            inline_object_max_bytes: 1_000,
-            start_concurrency: 1,
-            start_rate_per_second: None,
-            deferral_base: Duration::from_secs(5),
-            deferral_cap: Duration::from_mins(15),
-            max_deferral: Duration::from_hours(72),
-        },
+        config: consumer::Config::read(&platform::Settings::from_lookup(&|name| {
+            let arn = "arn:aws:states:eu-west-1:1:stateMachine:m";
+            (name == "STATE_MACHINE_ARN").then(|| arn.into())
+        }))
+        .unwrap(),
         metrics: world.metrics("ConsumerFunction"),
         step_functions: aws_sdk_sfn::Client::new(&world.sdk()),
         s3: aws_sdk_s3::Client::new(&world.sdk()),

@@ -30,6 +30,9 @@ pub enum ErrorClass {
     ObjectMissing,
     /// The object is in an archive storage class and cannot be read without a restore.
     ObjectArchived,
+    /// S3 refuses to read the object as it is asked for: it is encrypted with a key that only its
+    /// writer has (SSE-C).
+    ObjectUnreadable,
     /// The object is small enough to be passed inline and is not JSON.
     NotJson,
     /// Step Functions refused the name or the input of the execution.
@@ -43,11 +46,12 @@ pub enum ErrorClass {
 }
 
 impl ErrorClass {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Undecodable,
         Self::EventTooLarge,
         Self::ObjectMissing,
         Self::ObjectArchived,
+        Self::ObjectUnreadable,
         Self::NotJson,
         Self::InputRefused,
         Self::InvalidEvent,
@@ -61,6 +65,7 @@ impl ErrorClass {
             Self::EventTooLarge => "EventTooLarge",
             Self::ObjectMissing => "ObjectMissing",
             Self::ObjectArchived => "ObjectArchived",
+            Self::ObjectUnreadable => "ObjectUnreadable",
             Self::NotJson => "NotJson",
             Self::InputRefused => "InputRefused",
             Self::InvalidEvent => "InvalidEvent",

@@ -158,10 +158,10 @@ impl Event {
 }
 
 /// What the consumer gives to an execution beside the event.
-#[derive(Debug, Clone, Copy)]
-pub enum Payload<'a> {
+#[derive(Debug)]
+pub enum Content {
     /// `data.content`: the object itself.
-    Inline(&'a RawValue),
+    Inline(Box<RawValue>),
     /// Nothing: the execution reads the object.
     ByReference,
     /// `data.overwritten`: the object cannot be read any more, since a newer write, which has its
@@ -169,7 +169,7 @@ pub enum Payload<'a> {
     Overwritten,
 }
 
-/// The input of an execution: the event, and in its `data` the [`Payload`].
+/// The input of an execution: the event, and in its `data` the [`Content`].
 #[derive(Debug, Serialize)]
 pub struct ExecutionInput<'a> {
     specversion: SpecVersion,
@@ -197,11 +197,11 @@ struct ExecutionData<'a> {
 }
 
 impl<'a> ExecutionInput<'a> {
-    pub fn new(event: &'a Event, payload: Payload<'a>) -> Self {
-        let (content, overwritten) = match payload {
-            Payload::Inline(content) => (Some(content), false),
-            Payload::ByReference => (None, false),
-            Payload::Overwritten => (None, true),
+    pub fn new(event: &'a Event, content: &'a Content) -> Self {
+        let (content, overwritten) = match content {
+            Content::Inline(content) => (Some(&**content), false),
+            Content::ByReference => (None, false),
+            Content::Overwritten => (None, true),
         };
         Self {
             specversion: event.specversion,

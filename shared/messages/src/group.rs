@@ -45,10 +45,18 @@ impl Event {
     /// The message group: the device, as the leading segments of the key name it, in the characters
     /// that SQS allows. Events of one group keep their order on a FIFO queue, and share fairly with
     /// others on a standard one.
+    ///
+    /// It is never empty, since SQS refuses that: slashes at the beginning of a key name no device,
+    /// and a key of nothing but slashes is a device of its own.
     pub fn group(&self, segments: usize) -> String {
         let key = &self.data.key;
-        let slash = key.match_indices('/').nth(segments.saturating_sub(1));
-        let device = &key[..slash.map_or(key.len(), |(slash, _)| slash)];
+        let device = key.trim_start_matches('/');
+        let device = if device.is_empty() { key } else { device };
+        let slash = device.match_indices('/').nth(segments.saturating_sub(1));
+        let device = match slash {
+            Some((slash, _)) if slash > 0 => &device[..slash],
+            _ => device,
+        };
         let mut group = utf8_percent_encode(device, GROUP_ID).to_string();
         group.truncate(MAX_GROUP_ID);
         group

@@ -14,5 +14,5 @@ mod schema;
 
 pub use attributes::{DEFERRALS, DEFERRED_SINCE, ERROR_CLASS, ERROR_MESSAGE, ErrorClass, REDRIVES};
 pub use decode::{DecodeError, decode, decode_failed_input};
-pub use event::{Event, ExecutionInput, Object, Payload};
+pub use event::{Content, Event, ExecutionInput, Object};
 pub use id::{EventId, InvalidEventId};

@@ -5,7 +5,7 @@ use std::{
 
 use tokio::time::{Instant, sleep_until};
 
-/// Spaces what one invocation does evenly over time, whoever does it.
+/// Rate limiter shared by all tasks of one invocation.
 #[derive(Debug)]
 pub struct Pacer {
     interval: Duration,
@@ -28,6 +28,22 @@ impl Pacer {
         };
         sleep_until(turn).await;
     }
+
+    /// Waits for a turn if there is one before `until`. If there is none, it says so at once and
+    /// keeps none.
+    pub async fn turn_before(&self, until: Instant) -> bool {
+        let turn = {
+            let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+            let turn = (*next).max(Instant::now());
+            if turn >= until {
+                return false;
+            }
+            *next = turn + self.interval;
+            turn
+        };
+        sleep_until(turn).await;
+        true
+    }
 }
 
 #[cfg(test)]
@@ -44,5 +60,18 @@ mod tests {
             turns.push(begin.elapsed().as_millis());
         }
         assert_eq!(turns, [0, 200, 400, 1000]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_that_would_come_too_late_is_refused_at_once() {
+        let begin = Instant::now();
+        let pacer = Pacer::new(1);
+        let until = begin + Duration::from_millis(1_500);
+        let turns = [
+            pacer.turn_before(until).await,
+            pacer.turn_before(until).await,
+            pacer.turn_before(until).await,
+        ];
+        assert_eq!((turns, begin.elapsed().as_millis()), ([true, true, false], 1_000));
     }
 }

@@ -9,26 +9,20 @@ use std::{
 
 use aws_sdk_sqs::{
     Client,
-    error::{BuildError, ProvideErrorMetadata, SdkError},
+    error::{ProvideErrorMetadata, SdkError},
     operation::send_message_batch::SendMessageBatchError,
-    primitives::Blob,
-    types::{BatchResultErrorEntry, MessageAttributeValue, SendMessageBatchRequestEntry},
+    types::{BatchResultErrorEntry, ChangeMessageVisibilityBatchRequestEntry},
 };
 use futures::{StreamExt, stream};
-use messages::{DEFERRALS, DEFERRED_SINCE, ERROR_CLASS, ERROR_MESSAGE, REDRIVES};
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::warn;
 
-/// Entries in one `SendMessageBatch` call, and bytes of a message and of all messages of a call,
-/// attributes included, and attributes of a message: <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html>.
+use crate::{MAX_MESSAGE_BYTES, Message, Reason};
+
+/// Entries in one `SendMessageBatch` call: <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html>.
 const MAX_ENTRIES: usize = 10;
-pub const MAX_MESSAGE_BYTES: usize = 1_048_576;
-const MAX_ATTRIBUTES: usize = 10;
 
 const FIFO_SUFFIX: &str = ".fifo";
-
-/// Characters of a text that explains.
-const MAX_TEXT_CHARS: usize = 1_000;
 
 /// How often the rejected entries of one batch are sent, and how long to wait in between at most,
 /// doubled each time.
@@ -38,61 +32,13 @@ const BACKOFF: Duration = Duration::from_millis(100);
 /// Calls under way at once. A call takes some 10 ms, so four carry 4,000 messages a second.
 const CONCURRENCY: usize = 4;
 
-/// A message to send.
-#[derive(Debug, Clone, Default)]
-pub struct Message {
-    pub body: String,
-    pub attributes: HashMap<String, Attribute>,
-    /// On a standard queue the tenant of fair queuing, on a FIFO queue the group that keeps order.
-    pub group_id: Option<String>,
-    /// FIFO queues only.
-    pub deduplication_id: Option<String>,
-    /// Standard queues only; 900 seconds at most.
-    pub delay_seconds: Option<i32>,
-}
-
-/// A message attribute. SQS knows the types String, Number and Binary, each with an optional label
-/// after a dot.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Attribute {
-    pub data_type: String,
-    pub text: Option<String>,
-    pub binary: Option<Vec<u8>>,
-}
-
-impl Attribute {
-    /// Text that explains: cut short, and made to fit, since SQS refuses an empty value and most
-    /// control characters.
-    pub fn text(value: &str) -> Self {
-        let clean = value.chars().take(MAX_TEXT_CHARS).map(|c| match c {
-            '\t' | '\n' | '\r' | '\u{20}'..='\u{FFFD}' | '\u{10000}'.. => c,
-            _ => char::REPLACEMENT_CHARACTER,
-        });
-        let text = Some(clean.collect()).filter(|text: &String| !text.is_empty());
-        let text = text.or_else(|| Some("-".to_owned()));
-        Self { data_type: "String".to_owned(), text, binary: None }
-    }
-
-    pub fn number(value: u64) -> Self {
-        Self { data_type: "Number".to_owned(), text: Some(value.to_string()), binary: None }
-    }
-
-    fn to_sdk(&self) -> Result<MessageAttributeValue, BuildError> {
-        MessageAttributeValue::builder()
-            .data_type(&self.data_type)
-            .set_string_value(self.text.clone())
-            .set_binary_value(self.binary.clone().map(Blob::new))
-            .build()
-    }
-}
-
 /// Why a message is not known to be on the queue. It may be there all the same: a repeat is
 /// harmless, a loss is not.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum SendError {
     #[error("the queue rejected the message: {code}: {message}")]
     Rejected { code: String, message: String, sender_fault: bool },
-    #[error("the call failed: {}", aws_sdk_sqs::error::DisplayErrorContext(&**.0))]
+    #[error("the call failed: {}", Reason(&**.0))]
     Call(Arc<SdkError<SendMessageBatchError>>),
     #[error("the answer neither confirms nor rejects the message")]
     Unanswered,
@@ -163,6 +109,43 @@ impl Queue {
         results
     }
 
+    /// Makes received messages visible again after `seconds` instead of at the end of the queue's
+    /// visibility timeout. What is not confirmed comes back at that end, later and none the worse,
+    /// so a failure is only logged.
+    pub async fn show_after(&self, seconds: u64, receipt_handles: Vec<&str>, until: Instant) {
+        let seconds = i32::try_from(seconds).unwrap_or(i32::MAX);
+        for receipts in receipt_handles.chunks(MAX_ENTRIES) {
+            let entries = receipts.iter().enumerate().map(|(index, receipt)| {
+                ChangeMessageVisibilityBatchRequestEntry::builder()
+                    .id(index.to_string())
+                    .receipt_handle(*receipt)
+                    .visibility_timeout(seconds)
+                    .build()
+            });
+            let call = match entries.collect::<Result<Vec<_>, _>>() {
+                Ok(entries) => self
+                    .client
+                    .change_message_visibility_batch()
+                    .queue_url(&self.url)
+                    .set_entries(Some(entries))
+                    .send(),
+                Err(error) => {
+                    warn!(%error, "visibility not shortened");
+                    continue;
+                }
+            };
+            match timeout_at(until, call).await {
+                Ok(Ok(answer)) => {
+                    for entry in answer.failed {
+                        warn!(error = entry.message, "visibility not shortened");
+                    }
+                }
+                Ok(Err(error)) => warn!(error = %Reason(&error), "visibility not shortened"),
+                Err(_) => warn!("visibility not shortened: no answer in time"),
+            }
+        }
+    }
+
     async fn send_batches(
         &self,
         messages: Vec<Message>,
@@ -228,7 +211,7 @@ impl Queue {
     ) -> Vec<(usize, Result<(), SendError>)> {
         let request = entries
             .iter()
-            .map(|(index, message)| message.entry(index.to_string()))
+            .map(|(index, message)| message.entry(index.to_string(), self.is_fifo()))
             .collect::<Result<Vec<_>, _>>();
         let answer = match request {
             Ok(request) => {
@@ -260,53 +243,6 @@ impl Queue {
                 (index, result.unwrap_or(Err(SendError::Unanswered)))
             })
             .collect()
-    }
-}
-
-impl Message {
-    /// What SQS counts: body, and of each attribute name, type and value, in bytes of UTF-8.
-    pub fn size(&self) -> usize {
-        let attribute = |(name, attribute): (&String, &Attribute)| {
-            name.len()
-                + attribute.data_type.len()
-                + attribute.text.as_ref().map_or(0, String::len)
-                + attribute.binary.as_ref().map_or(0, Vec::len)
-        };
-        self.body.len() + self.attributes.iter().map(attribute).sum::<usize>()
-    }
-
-    /// The value of an attribute that counts something; 0 without one.
-    pub fn number(&self, name: &str) -> u64 {
-        let attribute = self.attributes.get(name).and_then(|attribute| attribute.text.as_ref());
-        attribute.and_then(|text| text.parse().ok()).unwrap_or(0)
-    }
-
-    /// Sets an attribute of ours. A message has ten at most, so one that came from elsewhere may
-    /// have to go: it describes the message, and is not the message.
-    pub fn set(&mut self, name: &str, attribute: Attribute) {
-        const OURS: [&str; 5] = [DEFERRALS, DEFERRED_SINCE, ERROR_CLASS, ERROR_MESSAGE, REDRIVES];
-        if self.attributes.len() >= MAX_ATTRIBUTES && !self.attributes.contains_key(name) {
-            let foreign = self.attributes.keys().filter(|name| !OURS.contains(&name.as_str()));
-            if let Some(dropped) = foreign.max().cloned() {
-                warn!(attribute = dropped, "message attribute dropped to make room");
-                self.attributes.remove(&dropped);
-            }
-        }
-        self.attributes.insert(name.to_owned(), attribute);
-    }
-
-    fn entry(&self, id: String) -> Result<SendMessageBatchRequestEntry, BuildError> {
-        let mut entry = SendMessageBatchRequestEntry::builder();
-        for (name, attribute) in &self.attributes {
-            entry = entry.message_attributes(name, attribute.to_sdk()?);
-        }
-        entry
-            .id(id)
-            .message_body(&self.body)
-            .set_message_group_id(self.group_id.clone())
-            .set_message_deduplication_id(self.deduplication_id.clone())
-            .set_delay_seconds(self.delay_seconds)
-            .build()
     }
 }
 

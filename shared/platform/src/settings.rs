@@ -9,6 +9,12 @@ pub struct Settings<'a> {
 pub enum SettingError {
     #[error("environment variable {name} is not set")]
     Absent { name: &'static str },
+    #[error(
+        "environment variables {} are not set; the template sets them, and to run a function by \
+         itself they can be given with `--env-file` (see infra/docs/development.md)",
+        names.join(", ")
+    )]
+    AllAbsent { names: Vec<&'static str> },
     #[error("environment variable {name} is {value:?}: {problem}")]
     Unparseable { name: &'static str, value: String, problem: String },
 }
@@ -23,6 +29,14 @@ impl Settings<'static> {
 impl<'a> Settings<'a> {
     pub fn from_lookup(lookup: &'a dyn Fn(&str) -> Option<OsString>) -> Self {
         Self { lookup }
+    }
+
+    /// Checks that none of these is absent, so that a function which is started without its
+    /// environment names all that it lacks at once, and not one at each try.
+    pub fn require(&self, names: &[&'static str]) -> Result<(), SettingError> {
+        let absent = |name: &&str| (self.lookup)(name).is_none_or(|value| value.is_empty());
+        let names: Vec<_> = names.iter().copied().filter(|name| absent(name)).collect();
+        if names.is_empty() { Ok(()) } else { Err(SettingError::AllAbsent { names }) }
     }
 
     /// A setting that has no default.
@@ -115,6 +129,18 @@ mod tests {
             error("10"),
             r#"environment variable LIMIT is "10": expected a number from 1 to 9"#
         );
+    }
+
+    #[test]
+    fn all_settings_that_are_absent_are_named_at_once() {
+        let given = [("AWS_REGION", "eu-west-1"), ("WORK_QUEUE_URL", "")];
+        let lookup = lookup_in(&given);
+        let settings = Settings::from_lookup(&lookup);
+        assert_eq!(settings.require(&["AWS_REGION"]), Ok(()));
+        let error = settings.require(&["AWS_REGION", "WORK_QUEUE_URL", "STATE_MACHINE_ARN"]);
+        let error = error.expect_err("refused").to_string();
+        let names = "environment variables WORK_QUEUE_URL, STATE_MACHINE_ARN are not set; ";
+        assert!(error.starts_with(names), "{error}");
     }
 
     #[test]

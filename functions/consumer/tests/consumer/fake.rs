@@ -5,20 +5,29 @@ use std::{
     time::Duration,
 };
 
-use aws_sdk_s3::operation::get_object::{GetObjectError, GetObjectInput, GetObjectOutput};
+use aws_sdk_s3::operation::{
+    get_object::{GetObjectError, GetObjectInput, GetObjectOutput},
+    head_object::{HeadObjectInput, HeadObjectOutput},
+};
 use aws_sdk_sfn::{
     config::{ConfigBag, Intercept, interceptors::BeforeSerializationInterceptorContextRef},
     error::{BoxError, ErrorMetadata},
-    operation::start_execution::{StartExecutionError, StartExecutionInput, StartExecutionOutput},
+    operation::{
+        describe_execution::DescribeExecutionError,
+        start_execution::{StartExecutionError, StartExecutionInput, StartExecutionOutput},
+    },
     primitives::DateTime,
 };
 use aws_sdk_sqs::{
-    operation::send_message_batch::SendMessageBatchOutput,
+    operation::{
+        change_message_visibility_batch::ChangeMessageVisibilityBatchOutput,
+        send_message_batch::SendMessageBatchOutput,
+    },
     types::{BatchResultErrorEntry, SendMessageBatchRequestEntry, SendMessageBatchResultEntry},
 };
 use aws_smithy_mocks::{MockResponse, RuleMode, mock, mock_client};
-use consumer::{Config, Consumer};
-use platform::{Metrics, Queue};
+use consumer::{Config, Consumer, InlineContent};
+use platform::{Metrics, Queue, Settings};
 use serde_json::Value;
 
 /// Step Functions, S3 and SQS: they do what a test tells them by object key, and keep what came.
@@ -29,6 +38,7 @@ pub(crate) struct Fake {
     pub(crate) fifo: bool,
     pub(crate) concurrency: Option<usize>,
     pub(crate) starts_per_second: Option<u32>,
+    pub(crate) inline: Option<(InlineContent, u64)>,
 }
 
 #[derive(Default)]
@@ -37,6 +47,9 @@ pub(crate) struct State {
     start_errors: HashMap<String, &'static str>,
     get_errors: HashMap<String, &'static str>,
     objects: HashMap<String, Vec<u8>>,
+    /// HTTP status of `HeadObject`, by key, and storage classes.
+    head_statuses: HashMap<String, u16>,
+    storage_classes: HashMap<String, &'static str>,
     /// Queues (`work`, `dead`) that reject entries, by key.
     rejected: Vec<(&'static str, String)>,
     /// Names and inputs of the executions that exist, in the order they were started.
@@ -44,6 +57,9 @@ pub(crate) struct State {
     /// Keys for which a start was tried, each try once.
     pub(crate) tries: Vec<String>,
     pub(crate) reads: Vec<GetObjectInput>,
+    pub(crate) heads: Vec<HeadObjectInput>,
+    /// Receipt handles and the seconds until their messages are visible again.
+    pub(crate) visible_after: Vec<(String, i32)>,
     pub(crate) work: Vec<SendMessageBatchRequestEntry>,
     pub(crate) dead: Vec<SendMessageBatchRequestEntry>,
 }
@@ -102,6 +118,29 @@ impl Fake {
         self
     }
 
+    pub(crate) fn head_answers(self, key: &str, status: u16) -> Self {
+        self.state().head_statuses.insert(key.to_owned(), status);
+        self
+    }
+
+    pub(crate) fn is_stored_as(self, key: &str, class: &'static str) -> Self {
+        self.state().storage_classes.insert(key.to_owned(), class);
+        self
+    }
+
+    /// With another treatment of small objects than that of the device machine.
+    pub(crate) fn inline(self, content: InlineContent, max_bytes: u64) -> Self {
+        Self { inline: Some((content, max_bytes)), ..self }
+    }
+
+    /// The event of this key has its execution.
+    pub(crate) fn has_execution(self, key: &str) -> Self {
+        let message = crate::message(key);
+        let name = message["id"].as_str().expect("id").to_owned();
+        self.state().executions.push((name, message));
+        self
+    }
+
     pub(crate) fn object(self, key: &str, content: &[u8]) -> Self {
         self.state().objects.insert(key.to_owned(), content.to_vec());
         self
@@ -129,20 +168,27 @@ impl Fake {
             |name: &'static str| Queue::new(self.sqs(name), format!("http://x/{name}{suffix}"));
         Consumer {
             metrics: Metrics::to("Sluice", "consumer", self.lines.clone()),
-            config: Config {
-                state_machine_arn: "arn:aws:states:eu-west-1:1:stateMachine:m".to_owned(),
-                inline_object_max_bytes: 1_000,
-                start_concurrency: self.concurrency.unwrap_or(10),
-                start_rate_per_second: self.starts_per_second,
-                deferral_base: Duration::from_secs(8),
-                deferral_cap: Duration::from_mins(15),
-                max_deferral: Duration::from_hours(72),
-            },
+            config: self.config(),
             step_functions: self.step_functions(),
             s3: self.s3(),
             work_queue: queue("work"),
             dead_letter_queue: queue("dead"),
         }
+    }
+
+    /// The defaults of the settings, and what the test says.
+    fn config(&self) -> Config {
+        const ARN: &str = "arn:aws:states:eu-west-1:1:stateMachine:m";
+        let lookup = |name: &str| (name == "STATE_MACHINE_ARN").then(|| ARN.into());
+        let mut config = Config::read(&Settings::from_lookup(&lookup)).expect("defaults");
+        config.inline_object_max_bytes = 1_000;
+        config.backoff.base = Duration::from_secs(8);
+        config.start_concurrency = self.concurrency.unwrap_or(config.start_concurrency);
+        config.start_rate_per_second = self.starts_per_second;
+        if let Some((content, max_bytes)) = self.inline {
+            (config.inline_content, config.inline_object_max_bytes) = (content, max_bytes);
+        }
+        config
     }
 
     fn step_functions(&self) -> aws_sdk_sfn::Client {
@@ -172,8 +218,25 @@ impl Fake {
                 MockResponse::Output(output.build().expect("complete"))
             },
         );
+        let fake = self.clone();
+        let describe =
+            mock!(aws_sdk_sfn::Client::describe_execution).then_compute_response(move |request| {
+                let name = request.execution_arn().expect("ARN").rsplit(':').next();
+                let state = fake.state();
+                if !state.executions.iter().any(|(existing, _)| Some(existing.as_str()) == name) {
+                    let meta = ErrorMetadata::builder().code("ExecutionDoesNotExist");
+                    return MockResponse::Error(DescribeExecutionError::generic(meta.build()));
+                }
+                let output =
+                    aws_sdk_sfn::operation::describe_execution::DescribeExecutionOutput::builder()
+                        .execution_arn("arn:aws:states:eu-west-1:1:execution:m:x")
+                        .state_machine_arn("arn:aws:states:eu-west-1:1:stateMachine:m")
+                        .start_date(DateTime::from_secs(0))
+                        .status(aws_sdk_sfn::types::ExecutionStatus::Succeeded);
+                MockResponse::Output(output.build().expect("complete"))
+            });
         let panics = Panics { state: Arc::clone(&self.state) };
-        mock_client!(aws_sdk_sfn, RuleMode::MatchAny, &[&rule], |config| config
+        mock_client!(aws_sdk_sfn, RuleMode::MatchAny, &[&rule, &describe], |config| config
             .retry_config(aws_sdk_sfn::config::retry::RetryConfig::disabled())
             .interceptor(panics.clone()))
     }
@@ -195,7 +258,26 @@ impl Fake {
                 MockResponse::Output(output.build())
             },
         );
-        mock_client!(aws_sdk_s3, RuleMode::MatchAny, &[&rule], |config| config
+        let fake = self.clone();
+        let head = mock!(aws_sdk_s3::Client::head_object).then_compute_response(
+            move |request: &HeadObjectInput| {
+                let mut state = fake.state();
+                state.heads.push(request.clone());
+                let key = request.key().expect("key");
+                if let Some(status) = state.head_statuses.get(key) {
+                    let status = (*status).try_into().expect("a status");
+                    // As S3 answers: a status and nothing else.
+                    let empty = aws_sdk_s3::primitives::SdkBody::empty();
+                    return MockResponse::Http(aws_sdk_s3::config::http::HttpResponse::new(
+                        status, empty,
+                    ));
+                }
+                let class = state.storage_classes.get(key).map(|class| (*class).into());
+                let output = HeadObjectOutput::builder().set_storage_class(class);
+                MockResponse::Output(output.build())
+            },
+        );
+        mock_client!(aws_sdk_s3, RuleMode::MatchAny, &[&rule, &head], |config| config
             .retry_config(aws_sdk_s3::config::retry::RetryConfig::disabled()))
     }
 
@@ -227,7 +309,22 @@ impl Fake {
                 }
                 output.build().expect("complete")
             });
-        mock_client!(aws_sdk_sqs, RuleMode::MatchAny, &[&rule])
+        let fake = self.clone();
+        let show = mock!(aws_sdk_sqs::Client::change_message_visibility_batch).then_compute_output(
+            move |request| {
+                let mut state = fake.state();
+                state.visible_after.extend(request.entries().iter().map(|entry| {
+                    let seconds = entry.visibility_timeout().expect("seconds");
+                    (entry.receipt_handle().to_owned(), seconds)
+                }));
+                ChangeMessageVisibilityBatchOutput::builder()
+                    .set_successful(Some(Vec::new()))
+                    .set_failed(Some(Vec::new()))
+                    .build()
+                    .expect("complete")
+            },
+        );
+        mock_client!(aws_sdk_sqs, RuleMode::MatchAny, &[&rule, &show])
     }
 }
 
@@ -256,7 +353,9 @@ impl Intercept for Panics {
         context: &BeforeSerializationInterceptorContextRef<'_>,
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        let input: &StartExecutionInput = context.input().downcast_ref().expect("an input");
+        let Some(input) = context.input().downcast_ref::<StartExecutionInput>() else {
+            return Ok(());
+        };
         let state = self.state.lock().expect("no panic while locked");
         let panics = state
             .start_errors

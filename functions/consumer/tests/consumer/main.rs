@@ -51,6 +51,7 @@ async fn consume(fake: &Fake, records: Vec<Value>) -> Vec<String> {
 fn record(key: &str) -> Value {
     let mut record = sample("sqs-two-messages.json")["Records"][0].clone();
     record["messageId"] = json!(key);
+    record["receiptHandle"] = json!(format!("receipt of {key}"));
     record["body"] = json!(message(key).to_string());
     record
 }

@@ -1,3 +1,5 @@
+use consumer::InlineContent;
+
 use super::*;
 
 fn record_of(edit: impl FnOnce(&mut Value)) -> Value {
@@ -60,6 +62,62 @@ async fn what_is_large_or_many_goes_by_reference_without_being_read() {
         assert_eq!(input["data"].get("content"), None);
         assert!(fake.state().reads.is_empty());
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_goes_by_reference_is_asked_after_as_the_version_that_it_is() {
+    let large = |version: Option<&str>| {
+        record_of(|message| {
+            message["data"]["size"] = json!(1_001);
+            if let Some(version) = version {
+                message["data"]["versionId"] = json!(version);
+            }
+        })
+    };
+    let fake = Fake::new();
+    input(&fake, large(Some("v1"))).await;
+    let head = fake.state().heads[0].clone();
+    assert_eq!((head.version_id(), head.if_match()), (Some("v1"), None));
+
+    let fake = Fake::new().head_answers("k", 412);
+    let input = input(&fake, large(None)).await;
+    assert_eq!(input["data"]["overwritten"], true);
+    let head = fake.state().heads[0].clone();
+    let e_tag = Some("\"d41d8cd98f00b204e9800998ecf8427e\"");
+    assert_eq!((head.version_id(), head.if_match()), (None, e_tag));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_of_the_users_gets_json_inline_and_all_else_by_reference() {
+    let preferred = || Fake::new().inline(InlineContent::Preferred, 1_000);
+    let fake = preferred().object("k", br#"{"a":1}"#);
+    assert_eq!(input(&fake, record("k")).await["data"]["content"], json!({ "a": 1 }));
+    for content in [&b"\x89PNG"[..], b"", b"\xef\xbb\xbf{}"] {
+        let fake = preferred().object("k", content);
+        let input = input(&fake, record("k")).await;
+        assert_eq!(input["data"].get("content"), None, "{content:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_nothing_is_wanted_inline_nothing_is_read() {
+    for (content, limit) in [(InlineContent::Never, 1_000), (InlineContent::Required, 0)] {
+        let fake = Fake::new().object("k", b"").inline(content, limit);
+        let empty = record_of(|message| message["data"]["size"] = json!(0));
+        assert_eq!(input(&fake, empty).await["data"].get("content"), None);
+        let state = fake.state();
+        assert!(state.reads.is_empty() && state.heads.is_empty());
+    }
+}
+
+/// The acknowledgement was lost, the object deleted, the message delivered once more.
+#[tokio::test(start_paused = true)]
+async fn an_object_that_is_gone_after_its_execution_is_a_duplicate_and_no_dead_letter() {
+    let gone = || Fake::new().read_fails("k", "NoSuchVersion");
+    let fake = gone().has_execution("k");
+    assert!(consume(&fake, vec![record("k")]).await.is_empty());
+    assert!(fake.state().dead.is_empty());
+    assert_eq!(dead_letter(&gone(), record("k")).await.0, "ObjectMissing");
 }
 
 #[tokio::test(start_paused = true)]

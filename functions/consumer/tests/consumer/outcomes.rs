@@ -24,7 +24,7 @@ async fn the_same_message_twice_is_one_execution() {
 
 #[tokio::test(start_paused = true)]
 async fn redelivers_only_the_message_that_failed() {
-    let fake = Fake::new().start_fails("b", "InternalFailure");
+    let fake = Fake::new().start_fails("b", "SomethingNew");
     assert_eq!(consume(&fake, vec![record("a"), record("b"), record("c")]).await, ["b"]);
     assert_eq!(fake.state().executions.len(), 2);
 }
@@ -198,7 +198,7 @@ async fn a_copy_or_a_dead_letter_that_is_not_confirmed_is_delivered_again() {
 #[tokio::test(start_paused = true)]
 async fn a_failed_record_without_an_id_brings_the_whole_batch_back() {
     for id in [json!(null), json!("")] {
-        let fake = Fake::new().start_fails("b", "InternalFailure");
+        let fake = Fake::new().start_fails("b", "SomethingNew");
         let mut nameless = record("b");
         nameless["messageId"] = id;
         let event = event(&[record("a"), nameless]);
@@ -208,52 +208,114 @@ async fn a_failed_record_without_an_id_brings_the_whole_batch_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_record_of_a_notification_that_came_without_the_forwarder_is_started() {
+async fn a_message_of_several_events_is_split_into_one_for_each() {
     let fake = Fake::new();
     let mut direct = record("direct");
     direct["body"] = json!(sample("s3-two-records.json").to_string());
+    direct["messageAttributes"] = json!({
+        "redrives": { "stringValue": "2", "dataType": "Number" },
+        "deferrals": { "stringValue": "9", "dataType": "Number" },
+    });
     assert!(consume(&fake, vec![direct.clone()]).await.is_empty());
-    assert_eq!(fake.state().executions.len(), 2);
+    assert!(fake.started().is_empty(), "each is started from its own message");
+    let copies = {
+        let mut state = fake.state();
+        std::mem::take(&mut state.work)
+    };
+    assert_eq!(copies.len(), 2);
+    for copy in &copies {
+        let attributes = copy.message_attributes().expect("attributes");
+        assert_eq!(attributes.keys().collect::<Vec<_>>(), ["redrives"], "its journey begins here");
+        let mut single = record(copy.id());
+        single["body"] = json!(copy.message_body());
+        assert!(consume(&fake, vec![single]).await.is_empty());
+    }
+    assert_eq!(fake.started().len(), 2);
 
-    // One of the two fails: the message comes back, and the other one is a duplicate then.
-    let fake = Fake::new().start_fails("devices/7/한글+1.json", "InternalFailure");
-    assert_eq!(consume(&fake, vec![direct.clone()]).await, ["direct"]);
-    fake.start_succeeds("devices/7/한글+1.json");
-    assert!(consume(&fake, vec![direct]).await.is_empty());
-    assert_eq!(fake.state().executions.len(), 2);
+    // What is not confirmed keeps the message, and the repeat is harmless.
+    let fake = Fake::new().queue_rejects("work", "devices/7/");
+    assert_eq!(consume(&fake, vec![direct]).await, ["direct"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_without_an_event_is_acknowledged() {
+async fn of_a_message_that_is_decodable_in_part_both_parts_are_kept() {
+    let body = sample("s3-two-records.json").to_string().replacen("\"2.1\"", "\"3.1\"", 1);
+    let mut half = record("half");
+    half["body"] = json!(body);
+    let fake = Fake::new();
+    assert!(consume(&fake, vec![half.clone()]).await.is_empty());
+    {
+        let state = fake.state();
+        assert_eq!((state.work.len(), state.dead.len()), (1, 1));
+        assert_eq!(state.dead[0].message_body(), body);
+    }
+    for queue in ["work", "dead"] {
+        let fake = Fake::new().queue_rejects(queue, "devices");
+        assert_eq!(consume(&fake, vec![half.clone()]).await, ["half"], "{queue}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_without_an_event_is_acknowledged_and_counted_as_empty() {
     let fake = Fake::new();
     let mut test = record("test");
     test["body"] = json!(sample("s3-test-event.json").to_string());
     assert!(consume(&fake, vec![test]).await.is_empty());
     assert!(fake.state().dead.is_empty());
+    let batch = &fake.lines.read()[0];
+    assert_eq!((&batch["Empty"], &batch["Started"]), (&json!(1), &json!(0)));
+}
+
+/// A brownout is as long as it is: it must not use up the receives of a message.
+#[tokio::test(start_paused = true)]
+async fn a_service_that_is_unavailable_twice_is_not_asked_again_in_the_batch() {
+    let mut fake = Fake::new().in_sequence();
+    for key in ["a", "b", "c", "d"] {
+        fake = fake.start_fails(key, "InternalServerError");
+    }
+    assert!(consume(&fake, ["a", "b", "c", "d"].map(record).to_vec()).await.is_empty());
+    let state = fake.state();
+    assert_eq!((state.tries.len(), state.work.len()), (2, 4), "(tried, deferred)");
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_not_begun_before_the_deadline_is_delivered_again() {
+async fn what_has_no_turn_under_the_start_rate_is_deferred() {
     let mut fake = Fake::new();
     fake.starts_per_second = Some(1);
-    let keys: Vec<String> = (0..40).map(|n| format!("k{n}")).collect();
-    let failures = consume(&fake, keys.iter().map(|key| record(key)).collect()).await;
-    let started = fake.started();
-    // Thirty seconds less the reserve for settling.
-    assert!((25..=27).contains(&started.len()), "{}", started.len());
-    let mut all: Vec<String> = started.into_iter().chain(failures).collect();
-    all.sort();
-    let mut keys = keys;
-    keys.sort();
-    assert_eq!(all, keys);
+    let records: Vec<Value> = (0..100).map(|n| record(&format!("k{n}"))).collect();
+    let ten_seconds = Deadline::at(Instant::now() + Duration::from_secs(10));
+    let answer = fake.consumer().handle(event(&records), ten_seconds, now()).await;
+    assert!(answer.expect("an answer").batch_item_failures.is_empty());
+    // Ten seconds less the reserve for settling.
+    assert_eq!((fake.started().len(), fake.state().work.len()), (6, 94));
+}
+
+/// SQS takes no more than 1 MiB, of which the reason is a part.
+#[tokio::test(start_paused = true)]
+async fn a_dead_letter_has_room_for_its_reason_or_goes_without() {
+    for (bytes, attributes) in [(1_048_576, 0), (1_048_576 - 100, 2), (1_000, 2)] {
+        let fake = Fake::new();
+        let mut big = record("big");
+        big["body"] = json!("x".repeat(bytes));
+        assert!(consume(&fake, vec![big]).await.is_empty());
+        let state = fake.state();
+        let letter = &state.dead[0];
+        let given = letter.message_attributes().cloned().unwrap_or_default();
+        assert_eq!((letter.message_body().len(), given.len()), (bytes, attributes));
+        let size = |(name, value): (&String, &aws_sdk_sqs::types::MessageAttributeValue)| {
+            name.len() + value.data_type().len() + value.string_value().map_or(0, str::len)
+        };
+        assert!(bytes + given.iter().map(size).sum::<usize>() <= 1_048_576);
+    }
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_no_time_left_everything_is_delivered_again() {
+async fn with_no_time_left_nothing_is_started_and_nothing_is_lost() {
     let fake = Fake::new();
     let past = Deadline::at(Instant::now());
     let response = fake.consumer().handle(event(&[record("a")]), past, now()).await;
-    assert_eq!(response.expect("an answer").batch_item_failures.len(), 1);
+    let failures = response.expect("an answer").batch_item_failures.len();
+    assert_eq!(failures + fake.state().work.len(), 1, "(delivered again, or confirmed as a copy)");
     assert!(fake.started().is_empty());
 }
 
@@ -262,14 +324,24 @@ async fn every_message_is_counted_once_and_reasons_are_counted_beside() {
     let fake = Fake::new()
         .in_sequence()
         .object("text", b"hello")
-        .start_fails("broken", "InternalFailure")
+        .start_fails("broken", "SomethingNew")
         .start_fails("throttled", "ThrottlingException");
     let keys = ["a", "a", "b", "text", "broken", "throttled", "after"];
     consume(&fake, keys.map(record).to_vec()).await;
     let lines = fake.lines.read();
     let [batch, class, cause] = &lines[..] else { panic!("{lines:?}") };
-    let counts = ["Received", "Started", "Duplicate", "DeadLettered", "Deferred", "Failed"];
-    assert_eq!(counts.map(|name| batch[name].as_u64().expect("a number")), [7, 2, 1, 1, 2, 1]);
+    let counts = [
+        "Received",
+        "Started",
+        "Duplicate",
+        "Empty",
+        "Split",
+        "DeadLettered",
+        "Deferred",
+        "Failed",
+    ];
+    let counted = counts.map(|name| batch[name].as_u64().expect("a number"));
+    assert_eq!(counted, [7, 2, 1, 0, 0, 1, 2, 1]);
     // Both events are as old as the samples: five minutes less 123 ms.
     assert_eq!(batch["EventAgeAtStart"], json!({ "Values": [299_877, 299_877], "Counts": [1, 1] }));
     assert_eq!(class["ErrorClass"], "NotJson");

@@ -22,6 +22,7 @@ fn script() -> impl Strategy<Value = Script> {
         Some("ExecutionAlreadyExists"),
         Some("ThrottlingException"),
         Some("InternalFailure"),
+        Some("SomethingNew"),
         Some("InvalidExecutionInput"),
     ]);
     let read = prop::sample::select(vec![None, None, Some("NoSuchKey"), Some("AccessDenied")]);

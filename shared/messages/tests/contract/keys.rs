@@ -70,5 +70,11 @@ fn the_group_is_the_device() {
     assert_eq!(group("state.json", 2), "state.json");
     assert_eq!(group("devices/42/state.json", 1), "devices");
     assert_eq!(group("%EA%B8%B0/a+b/x", 2), "%EA%B8%B0/a%20b");
+    // SQS refuses an empty group.
+    assert_eq!(group("/devices/42.json", 1), "devices");
+    assert_eq!(group("/devices/42.json", 2), "devices/42.json");
+    assert_eq!(group("//42/state.json", 1), "42");
+    assert_eq!(group("a//b", 2), "a/");
+    assert_eq!([group("/", 1), group("///", 1)], ["/", "///"]);
     assert_eq!(group(&"%ED%95%9C".repeat(300), 2).len(), 128);
 }

@@ -1,11 +1,11 @@
-use messages::{ExecutionInput, Payload};
+use messages::{Content, ExecutionInput};
 use serde_json::value::RawValue;
 
 use super::*;
 
-fn input(payload: Payload<'_>) -> Value {
+fn input(content: &Content) -> Value {
     let event = event(&sample("s3-object-created-versioned.json"));
-    let input = ExecutionInput::new(&event, payload).to_json().expect("JSON");
+    let input = ExecutionInput::new(&event, content).to_json().expect("JSON");
     serde_json::from_str(&input).expect("JSON")
 }
 
@@ -16,7 +16,7 @@ fn message() -> Value {
 
 #[test]
 fn an_execution_gets_the_message_and_nothing_else_by_reference() {
-    assert_eq!(input(Payload::ByReference), message());
+    assert_eq!(input(&Content::ByReference), message());
 }
 
 #[test]
@@ -24,7 +24,7 @@ fn inline_content_is_passed_on_as_it_is() {
     let text = r#"{"big":12345678901234567890123,"ü":[1.10,{"x":null}]}"#;
     let content: Box<RawValue> = serde_json::from_str(text).expect("JSON");
     let event = event(&sample("s3-object-created-versioned.json"));
-    let input = ExecutionInput::new(&event, Payload::Inline(&content)).to_json().expect("JSON");
+    let input = ExecutionInput::new(&event, &Content::Inline(content)).to_json().expect("JSON");
     assert!(input.contains(text), "{input}");
     let mut input: Value = serde_json::from_str(&input).expect("JSON");
     input["data"].as_object_mut().expect("object").remove("content");
@@ -35,15 +35,15 @@ fn inline_content_is_passed_on_as_it_is() {
 fn an_overwritten_object_is_said_to_be_so() {
     let mut expected = message();
     expected["data"]["overwritten"] = json!(true);
-    assert_eq!(input(Payload::Overwritten), expected);
+    assert_eq!(input(&Content::Overwritten), expected);
 }
 
 #[test]
 fn the_input_of_an_execution_is_a_message_again() {
     let content: Box<RawValue> = serde_json::from_str("[1]").expect("JSON");
-    for payload in [Payload::Inline(&content), Payload::ByReference, Payload::Overwritten] {
+    for content in [Content::Inline(content), Content::ByReference, Content::Overwritten] {
         let event = event(&sample("s3-object-created-versioned.json"));
-        let input = ExecutionInput::new(&event, payload).to_json().expect("JSON");
+        let input = ExecutionInput::new(&event, &content).to_json().expect("JSON");
         assert_eq!(self::event(&input), event);
     }
 }

@@ -192,25 +192,6 @@ async fn a_queue_that_does_not_answer_has_confirmed_nothing() {
     assert!(matches!(&results[..], [Err(SendError::OutOfTime), Err(SendError::OutOfTime)]));
 }
 
-#[test]
-fn explaining_text_is_always_one_that_the_queue_accepts() {
-    let text = |value| Attribute::text(value).text.expect("text");
-    assert_eq!(text(""), "-");
-    assert_eq!(text("a\0b\u{FFFF}c"), "a\u{FFFD}b\u{FFFD}c");
-    assert_eq!(text(&"한".repeat(MAX_TEXT_CHARS + 1)).chars().count(), MAX_TEXT_CHARS);
-}
-
-#[test]
-fn an_attribute_of_ours_finds_room_among_ten_others() {
-    let attributes = (0..MAX_ATTRIBUTES).map(|n| (n.to_string(), Attribute::text("theirs")));
-    let mut message = Message { attributes: attributes.collect(), ..Message::default() };
-    message.set(DEFERRALS, Attribute::number(1));
-    message.set(REDRIVES, Attribute::number(2));
-    message.set(DEFERRALS, Attribute::number(3));
-    assert_eq!(message.attributes.len(), MAX_ATTRIBUTES);
-    assert_eq!((message.number(DEFERRALS), message.number(REDRIVES)), (3, 2));
-}
-
 proptest! {
     #[test]
     fn batches_hold_every_message_once_within_both_limits(

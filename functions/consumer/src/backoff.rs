@@ -1,0 +1,35 @@
+use std::time::Duration;
+
+/// How long a deferred message waits before its next try.
+#[derive(Debug, Clone)]
+pub struct Backoff {
+    /// The wait of the first deferral; it doubles with each further one.
+    pub base: Duration,
+    pub cap: Duration,
+}
+
+impl Backoff {
+    /// Whole seconds, exponential from base to cap, with equal jitter, so that what was deferred
+    /// together does not come back together. `random` is from 0 to 1.
+    pub(crate) fn seconds(&self, deferrals: u64, random: f64) -> u64 {
+        let doublings = u32::try_from(deferrals).unwrap_or(u32::MAX).min(20);
+        let ceiling = self.base.saturating_mul(1 << doublings).min(self.cap);
+        let delay = ceiling.mul_f64(0.5 + random / 2.0);
+        delay.as_secs() + u64::from(delay.subsec_nanos() > 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_to_the_cap_and_are_spread() {
+        let backoff = Backoff { base: Duration::from_secs(5), cap: Duration::from_mins(15) };
+        let seconds = |deferrals, random| backoff.seconds(deferrals, random);
+        assert_eq!([seconds(0, 0.0), seconds(0, 1.0)], [3, 5]);
+        assert_eq!([seconds(3, 0.0), seconds(3, 1.0)], [20, 40]);
+        assert_eq!(seconds(8, 1.0), 900);
+        assert_eq!(seconds(u64::MAX, 1.0), 900);
+    }
+}

@@ -1,0 +1,197 @@
+//! Starts what the records of one batch hold.
+
+use std::{
+    any::Any,
+    panic::AssertUnwindSafe,
+    sync::{Mutex, PoisonError},
+};
+
+use futures::FutureExt;
+use messages::{ErrorClass, Event, ExecutionInput};
+use platform::Pacer;
+use tokio::time::{Instant, timeout_at};
+
+use crate::{Cause, Consumer, Outcome, object, record::Record, verdict::Verdict};
+
+/// How many events of a batch may meet a service that is unavailable before the others are not tried
+/// any more. One may be unlucky; and each may cost several time-outs, which add up.
+const UNAVAILABLE_BEFORE_CLOSING: usize = 2;
+
+/// What the records of one batch have in common.
+#[derive(Debug)]
+pub(crate) struct Batch<'a> {
+    consumer: &'a Consumer,
+    /// When the last start must have been answered.
+    start_by: Instant,
+    pacer: Option<Pacer>,
+    refusals: Mutex<Refusals>,
+}
+
+/// What the services have refused so far for a reason that holds for all.
+#[derive(Debug, Default)]
+struct Refusals {
+    unavailable: usize,
+    /// Why no further record of the batch is tried.
+    closed: Option<(Cause, String)>,
+}
+
+impl<'a> Batch<'a> {
+    pub(crate) fn new(consumer: &'a Consumer, start_by: Instant) -> Self {
+        Self {
+            consumer,
+            start_by,
+            pacer: consumer.config.start_rate_per_second.map(Pacer::new),
+            refusals: Mutex::default(),
+        }
+    }
+
+    /// Starts the event of a record. One with several events is to be split, so that each has its
+    /// own time and its own outcome.
+    pub(crate) async fn start(&self, record: &Record<'_>) -> Verdict {
+        self.contained(async {
+            match (&record.events[..], &record.undecodable) {
+                ([], None) => Verdict::Done(Outcome::Empty),
+                ([], Some(error)) => Verdict::dead_letter(ErrorClass::Undecodable, error),
+                ([event], None) => self.start_event(event).await,
+                (_, _) => Verdict::Split,
+            }
+        })
+        .await
+    }
+
+    /// Starts the events of a record of a FIFO queue one after the other, up to the first that is
+    /// not started now. They are not split, because messages of their own would queue up behind what
+    /// is in the group already.
+    pub(crate) async fn start_in_order(&self, record: &Record<'_>) -> Verdict {
+        self.contained(async {
+            let mut poison = record
+                .undecodable
+                .as_ref()
+                .map(|error| Verdict::dead_letter(ErrorClass::Undecodable, error));
+            let mut verdict = Verdict::Done(Outcome::Empty);
+            for event in &record.events {
+                match self.start_event(event).await {
+                    // One new execution makes the message one that started something.
+                    Verdict::Done(Outcome::Duplicate)
+                        if verdict == Verdict::Done(Outcome::Started) => {}
+                    Verdict::DeadLetter { class, reason } => {
+                        poison.get_or_insert(Verdict::DeadLetter { class, reason });
+                    }
+                    ended @ Verdict::Done(Outcome::Started | Outcome::Duplicate) => verdict = ended,
+                    stopped => return stopped,
+                }
+            }
+            poison.unwrap_or(verdict)
+        })
+        .await
+    }
+
+    /// Keeps an error, a panic and the deadline from reaching a neighbour. What had no time is
+    /// deferred like what got no answer: a receive would be spent on a service that is slow.
+    async fn contained(&self, starting: impl Future<Output = Verdict>) -> Verdict {
+        if Instant::now() >= self.start_by {
+            return Verdict::Defer {
+                cause: Cause::Unavailable,
+                reason: "not begun before the deadline".to_owned(),
+                tried: false,
+            };
+        }
+        match timeout_at(self.start_by, AssertUnwindSafe(starting).catch_unwind()).await {
+            Ok(Ok(verdict)) => verdict,
+            Ok(Err(panic)) => Verdict::fail(format_args!("panicked: {}", panic_message(&*panic))),
+            Err(_) => Verdict::defer(Cause::Unavailable, "not answered before the deadline"),
+        }
+    }
+
+    async fn start_event(&self, event: &Event) -> Verdict {
+        if let Some(verdict) = self.closed() {
+            return verdict;
+        }
+        let verdict = match self.read_and_start(event).await {
+            Ok(outcome) => Verdict::Done(outcome),
+            Err(verdict) => verdict,
+        };
+        match verdict {
+            // An object may be gone because all is done: the execution ran, its message was
+            // delivered once more, and somebody has deleted the object since.
+            Verdict::DeadLetter { .. } if self.has_execution(event).await => {
+                Verdict::Done(Outcome::Duplicate)
+            }
+            verdict => verdict,
+        }
+    }
+
+    async fn read_and_start(&self, event: &Event) -> Result<Outcome, Verdict> {
+        let Consumer { s3, step_functions, config, .. } = self.consumer;
+        let content = match object::read(s3, event, config).await {
+            // Other objects may well be readable, unless S3 is away.
+            Err(verdict @ Verdict::Defer { cause: Cause::Unavailable, .. }) => {
+                return Err(self.remember(verdict));
+            }
+            read => read?,
+        };
+        let input = ExecutionInput::new(event, &content).to_json().map_err(Verdict::fail)?;
+        if let Some(pacer) = &self.pacer {
+            if !pacer.turn_before(self.start_by).await {
+                return Err(Verdict::Defer {
+                    cause: Cause::StartRate,
+                    reason: "no turn was left before the deadline".to_owned(),
+                    tried: false,
+                });
+            }
+        }
+        // Asked again: a neighbour may have been refused while this one read its object.
+        if let Some(verdict) = self.closed() {
+            return Err(verdict);
+        }
+        let answer = step_functions
+            .start_execution()
+            .state_machine_arn(&config.state_machine_arn)
+            .name(event.execution_name())
+            .input(input)
+            .send()
+            .await;
+        match answer {
+            Ok(_) => Ok(Outcome::Started),
+            Err(error) => Err(self.remember(Verdict::of_start_error(&error))),
+        }
+    }
+
+    /// Whether the event has its execution. Where that cannot be told (an EXPRESS machine, a brought
+    /// one that may not be asked), it counts as having none: its letter says more than silence.
+    async fn has_execution(&self, event: &Event) -> bool {
+        let Consumer { step_functions, config, .. } = self.consumer;
+        let arn = config.state_machine_arn.replacen(":stateMachine:", ":execution:", 1);
+        let arn = format!("{arn}:{}", event.execution_name());
+        step_functions.describe_execution().execution_arn(arn).send().await.is_ok()
+    }
+
+    /// Closes the batch for further starts where a refusal holds for all of them.
+    fn remember(&self, verdict: Verdict) -> Verdict {
+        if let Verdict::Defer { cause, reason, .. } = &verdict {
+            let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+            refusals.unavailable += usize::from(*cause == Cause::Unavailable);
+            if *cause != Cause::Unavailable || refusals.unavailable >= UNAVAILABLE_BEFORE_CLOSING {
+                refusals.closed.get_or_insert_with(|| (*cause, reason.clone()));
+            }
+        }
+        verdict
+    }
+
+    /// The verdict about every further start once the batch is closed: what is throttled is not
+    /// asked again and again. The groups of a FIFO queue are each tried all the same: there, what is
+    /// not tried costs a receive like what is refused.
+    fn closed(&self) -> Option<Verdict> {
+        if self.consumer.work_queue.is_fifo() {
+            return None;
+        }
+        let refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        let (cause, reason) = refusals.closed.clone()?;
+        Some(Verdict::Defer { cause, reason, tried: false })
+    }
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}
