@@ -736,6 +736,41 @@ impl Sluice {
         .await
     }
 
+    /// The error name with which the event's execution failed.
+    pub(crate) async fn error_of(&self, write: &Write) -> Option<String> {
+        let arn = execution_arn(&self.shared.stack, &write.event_id);
+        let described = self.clients.sfn.describe_execution().execution_arn(arn).send().await;
+        described.unwrap().error
+    }
+
+    /// The event pattern of a rule, by its logical id in the template.
+    pub(crate) async fn pattern_of(&self, rule: &str) -> String {
+        let resources = self.clients.cloudformation.describe_stack_resource();
+        let stack = &self.shared.stack.name;
+        let answer = resources.stack_name(stack).logical_resource_id(rule).send().await.unwrap();
+        let name = answer.stack_resource_detail.unwrap().physical_resource_id.unwrap();
+        let name = name.rsplit('/').next().unwrap();
+        let answer = self.events("DescribeRule", &json!({ "Name": name })).await;
+        answer["EventPattern"].as_str().unwrap().to_owned()
+    }
+
+    /// Whether `EventBridge` would hand the event to a rule with this pattern.
+    pub(crate) async fn meets(&self, pattern: &str, event: &Value) -> bool {
+        let request = json!({ "EventPattern": pattern, "Event": event.to_string() });
+        let answer = self.events("TestEventPattern", &request).await;
+        answer["Result"].as_bool().unwrap()
+    }
+
+    async fn events(&self, operation: &str, request: &Value) -> Value {
+        let target = format!("AWSEvents.{operation}");
+        let content_type = "application/x-amz-json-1.1";
+        let endpoint = &self.shared.stack.endpoint;
+        let (status, answer) =
+            post(endpoint, "events", content_type, Some(&target), request.to_string()).await;
+        assert_eq!(status, 200, "{operation}: {answer}");
+        serde_json::from_str(&answer).unwrap()
+    }
+
     /// Waits until all executions have ended, and says how each did, in order.
     pub(crate) async fn all_ended(&self, writes: &[Write]) -> Vec<Ended> {
         let mut all = Vec::new();

@@ -60,4 +60,29 @@ async fn a_file_without_a_device_fails_visibly_and_leaves_a_dead_letter() {
     assert_eq!(letter.error_class.as_deref(), Some("InvalidDeviceState"));
     let body: Value = serde_json::from_str(&letter.body).unwrap();
     assert_eq!(body["event"]["id"], write.event_id);
+    // Under this name, for which the rule below makes no second letter.
+    assert_eq!(sluice.error_of(&write).await.as_deref(), Some("DeadLetterSent"));
+}
+
+/// The machine's own way to the dead-letter queue may be down, and some errors end an execution
+/// without any Catch: then a rule makes the letter.
+#[tokio::test]
+async fn every_execution_that_fails_without_a_letter_meets_the_rule_that_makes_one() {
+    let sluice = Sluice::for_test("no-letter").await;
+    let pattern = sluice.pattern_of("ExecutionFailureRule").await;
+    let machine = sluice.stack().outputs.state_machine_arn.clone();
+    let meets = async |status: &str, error: Option<&str>, machine: &str| {
+        let mut event = sluice.sample_event("step-functions-status-failed.json");
+        event["detail"]["stateMachineArn"] = machine.into();
+        event["detail"]["status"] = status.into();
+        event["detail"]["error"] = error.into();
+        sluice.meets(&pattern, &event).await
+    };
+    for error in ["DeadLetterNotSent", "States.Runtime", "States.DataLimitExceeded"] {
+        assert!(meets("FAILED", Some(error), &machine).await, "{error}");
+    }
+    assert!(meets("TIMED_OUT", None, &machine).await);
+    assert!(!meets("FAILED", Some("DeadLetterSent"), &machine).await);
+    assert!(!meets("SUCCEEDED", None, &machine).await);
+    assert!(!meets("FAILED", Some("States.Runtime"), &format!("{machine}-other")).await);
 }
