@@ -178,6 +178,7 @@ async fn answer(
         (&Method::POST, Some("AmazonSQS.SendMessageBatch")) => "SendMessageBatch",
         (&Method::POST, Some("AWSStepFunctions.StartExecution")) => "StartExecution",
         (&Method::GET, None) => "GetObject",
+        (&Method::HEAD, None) => "HeadObject",
         _ => "unknown",
     };
     let body = request.into_body().collect().await.map(http_body_util::Collected::to_bytes);
@@ -192,7 +193,8 @@ async fn answer(
         if operation == "StartExecution" && !throttled {
             state.started += 1;
         }
-        if let Some(captured) = state.captured.as_mut().filter(|_| operation != "GetObject") {
+        let is_read = ["GetObject", "HeadObject"].contains(&operation);
+        if let Some(captured) = state.captured.as_mut().filter(|_| !is_read) {
             captured.push(body.clone());
         }
         (state.behaviour.latency, throttled)
@@ -214,13 +216,14 @@ async fn answer(
             (StatusCode::OK, "application/x-amz-json-1.0", started.to_string())
         }
         "GetObject" => (StatusCode::OK, "application/json", OBJECT.to_owned()),
+        "HeadObject" => (StatusCode::OK, "application/json", String::new()),
         _ => (StatusCode::NOT_IMPLEMENTED, "text/plain", "not mocked".to_owned()),
     };
     let response = Response::builder()
         .status(status)
         .header("content-type", media_type)
         .header("x-amzn-requestid", "6f9a3a1e-0000-4000-8000-000000000000");
-    let response = if operation == "GetObject" {
+    let response = if ["GetObject", "HeadObject"].contains(&operation) {
         response.header("etag", "\"d41d8cd98f00b204e9800998ecf8427e\"")
     } else {
         response
