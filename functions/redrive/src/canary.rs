@@ -8,7 +8,7 @@ use serde::Serialize;
 use shared::Event;
 use tokio::time::{Instant, sleep};
 
-use crate::{Executions, executions::End};
+use crate::{Executions, executions::ExecutionState, fate::Settled};
 
 /// How long canaries are watched, and how often they are looked at.
 const WATCH: Duration = Duration::from_mins(1);
@@ -41,40 +41,75 @@ impl Canary {
         self.succeeded == 0 && (self.failed > 0 || (self.refused > 0 && taken == 0))
     }
 
-    pub(crate) fn refuse(&mut self, error: &impl ToString) {
-        self.refused += 1;
-        self.error.get_or_insert_with(|| error.to_string());
-    }
-
-    /// Watches the executions of these events until all have ended, or time is up.
-    pub(crate) async fn watch(
-        &mut self,
-        executions: &Executions,
-        events: &[Event],
-        since: Timestamp,
-        until: Instant,
-    ) {
-        let until = until.min(Instant::now() + WATCH);
-        let since = SystemTime::from(since) - CLOCK_MARGIN;
-        let names: Vec<String> = events.iter().map(Event::execution_name).collect();
-        loop {
-            let looks = names.iter().map(|name| executions.look(name, since));
-            let ends = future::join_all(looks).await;
-            if !ends.contains(&End::Undecided) || Instant::now() + LOOK_EVERY > until {
-                return ends.into_iter().for_each(|end| self.count(end));
-            }
-            sleep(LOOK_EVERY).await;
-        }
-    }
-
-    fn count(&mut self, end: End) {
-        match end {
-            End::Succeeded => self.succeeded += 1,
-            End::Undecided => self.undecided += 1,
-            End::Failed(error) => {
+    fn count(&mut self, state: ExecutionState) {
+        match state {
+            ExecutionState::Succeeded => self.succeeded += 1,
+            ExecutionState::Undecided => self.undecided += 1,
+            ExecutionState::Failed(error) => {
                 self.failed += 1;
                 self.error.get_or_insert(error);
             }
         }
+    }
+}
+
+/// The canaries of a run, as the fates of the first letters show them.
+#[derive(Debug)]
+pub(crate) struct Canaries {
+    /// How many are wanted at most.
+    most: u64,
+    /// What the work queue has taken: each starts an execution.
+    events: Vec<Event>,
+    outcome: Canary,
+}
+
+impl Canaries {
+    pub(crate) fn new(most: u64) -> Self {
+        Self { most, events: Vec::new(), outcome: Canary::default() }
+    }
+
+    /// How many letters are still to be tried. Letters that were archived are none.
+    pub(crate) fn wanted(&self) -> usize {
+        let tried = self.events.len() as u64 + self.outcome.refused;
+        usize::try_from(self.most.saturating_sub(tried)).unwrap_or(usize::MAX)
+    }
+
+    /// Takes a letter for a canary if its fate says that it was sent, or that it was refused.
+    pub(crate) fn read(&mut self, settled: &Settled) {
+        if settled.fate.is_sent() {
+            self.events.extend(settled.events.iter().cloned());
+        } else if let Some(refusal) = settled.fate.refusal() {
+            self.outcome.refused += 1;
+            self.outcome.error.get_or_insert_with(|| refusal.to_string());
+        }
+    }
+
+    /// Watches the executions of the canaries until all have ended, or time is up. None if there
+    /// was no canary.
+    pub(crate) async fn watch(
+        self,
+        executions: &Executions,
+        since: Timestamp,
+        until: Instant,
+    ) -> Option<Canary> {
+        let mut outcome = self.outcome;
+        if !self.events.is_empty() {
+            let until = until.min(Instant::now() + WATCH);
+            let since = SystemTime::from(since) - CLOCK_MARGIN;
+            let names: Vec<String> = self.events.iter().map(Event::execution_name).collect();
+            let states = loop {
+                let looks = names.iter().map(|name| executions.look(name, since));
+                let states = future::join_all(looks).await;
+                let all_ended = !states.contains(&ExecutionState::Undecided);
+                if all_ended || Instant::now() + LOOK_EVERY > until {
+                    break states;
+                }
+                sleep(LOOK_EVERY).await;
+            };
+            for state in states {
+                outcome.count(state);
+            }
+        }
+        (outcome != Canary::default()).then_some(outcome)
     }
 }

@@ -14,7 +14,7 @@ pub struct Executions {
 
 /// How an execution is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum End {
+pub(crate) enum ExecutionState {
     Succeeded,
     /// With error and cause.
     Failed(String),
@@ -29,19 +29,19 @@ impl Executions {
     }
 
     /// How the execution of this name is doing, if it was started at `since` or later.
-    pub(crate) async fn look(&self, name: &str, since: SystemTime) -> End {
+    pub(crate) async fn look(&self, name: &str, since: SystemTime) -> ExecutionState {
         let arn = format!("{}:{name}", self.arn_prefix);
         // Not there yet, or an EXPRESS machine, which cannot be asked: then nothing is known.
         let Ok(execution) = self.client.describe_execution().execution_arn(arn).send().await else {
-            return End::Undecided;
+            return ExecutionState::Undecided;
         };
         if SystemTime::try_from(execution.start_date).is_ok_and(|start| start < since) {
-            return End::Undecided;
+            return ExecutionState::Undecided;
         }
         match execution.status {
-            ExecutionStatus::Succeeded => End::Succeeded,
-            ExecutionStatus::Running | ExecutionStatus::PendingRedrive => End::Undecided,
-            status => End::Failed(format!(
+            ExecutionStatus::Succeeded => ExecutionState::Succeeded,
+            ExecutionStatus::Running | ExecutionStatus::PendingRedrive => ExecutionState::Undecided,
+            status => ExecutionState::Failed(format!(
                 "{}: {}",
                 execution.error.as_deref().unwrap_or(status.as_str()),
                 execution.cause.as_deref().unwrap_or("no cause was given")

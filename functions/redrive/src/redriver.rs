@@ -61,10 +61,11 @@ impl Redriver {
                 let run = Box::pin(managed::run(queue, work_queue, max_per_second, stop_by));
                 run.await.map(Answer::Moved)
             }
-            Request::Restore(which) => {
+            Request::Restore(documents) => {
                 let segments = self.config.group_key_segments;
                 let (archive, queue) = (&self.archive, &self.work_queue);
-                let run = Box::pin(restore::run(archive, queue, &which, segments, now, stop_by));
+                let run =
+                    Box::pin(restore::run(archive, queue, &documents, segments, now, stop_by));
                 run.await.map(Answer::Restored)
             }
         }

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::Canary;
+use crate::{Canary, fate::Fate};
 
 /// What a run did: its answer, its last log line and its metrics. Every message seen is counted in
 /// exactly one of `redriven`, `archived`, `tooNew`, `filtered` and `failed`.
@@ -34,6 +34,50 @@ pub struct Report {
     pub stopped: Stopped,
     /// Whether all is where it was.
     pub moved_nothing: bool,
+}
+
+impl Report {
+    /// Counts one letter.
+    pub(crate) fn add(&mut self, fate: &Fate) {
+        let (seen, selected) = match fate {
+            Fate::Redriven | Fate::WouldRedrive => {
+                self.redriven += 1;
+                (1, 1)
+            }
+            Fate::Archived(reason) | Fate::WouldArchive(reason) => {
+                *self.archived.entry(reason.class.clone()).or_default() += 1;
+                (1, 1)
+            }
+            Fate::Failed(_) => {
+                self.failed += 1;
+                (1, 1)
+            }
+            Fate::TooNew => {
+                self.too_new += 1;
+                (1, 0)
+            }
+            Fate::Filtered => {
+                self.filtered += 1;
+                (1, 0)
+            }
+            Fate::Untried => (0, 0),
+        };
+        self.seen += seen;
+        self.selected += selected;
+    }
+
+    /// Adds what another receiver has counted. What is known only at the end of a run is in neither.
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.seen += other.seen;
+        self.selected += other.selected;
+        self.redriven += other.redriven;
+        self.too_new += other.too_new;
+        self.filtered += other.filtered;
+        self.failed += other.failed;
+        for (class, count) in other.archived {
+            *self.archived.entry(class).or_default() += count;
+        }
+    }
 }
 
 /// Why a run ended.
