@@ -14,6 +14,10 @@ pub const REDRIVES: &str = "redrives";
 /// Message attribute (Number): how many times the consumer put the message back with a delay.
 pub const DEFERRALS: &str = "deferrals";
 
+/// Message attribute (String): since when the consumer has been putting the message back, as an
+/// RFC 3339 time.
+pub const DEFERRED_SINCE: &str = "deferredSince";
+
 /// Why Sluice itself dead-lettered a message: the value of [`ERROR_CLASS`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorClass {

@@ -12,7 +12,7 @@ mod id;
 #[cfg(test)]
 mod schema;
 
-pub use attributes::{DEFERRALS, ERROR_CLASS, ERROR_MESSAGE, ErrorClass, REDRIVES};
+pub use attributes::{DEFERRALS, DEFERRED_SINCE, ERROR_CLASS, ERROR_MESSAGE, ErrorClass, REDRIVES};
 pub use decode::{DecodeError, decode, decode_failed_input};
 pub use event::{Event, ExecutionInput, Object, Payload};
 pub use id::{EventId, InvalidEventId};

@@ -54,6 +54,12 @@ impl Allowance {
         state.left += u64::from(reserved).saturating_sub(selected as u64);
     }
 
+    /// Gives back what was selected and is to be met again.
+    pub(crate) fn give_back(&self, selected: u64) {
+        let mut state = self.state();
+        state.left = state.left.saturating_add(selected);
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

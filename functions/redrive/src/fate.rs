@@ -1,6 +1,7 @@
 //! How a letter ends in a run, and everything that follows from it: the count, the log line, and
 //! whether the letter is made visible again.
 
+use jiff::Timestamp;
 use runtime::SendError;
 use shared::Event;
 use tracing::{error, info, warn};
@@ -24,6 +25,13 @@ pub(crate) enum Fate {
     Filtered,
     /// The letter stays, because something did not work.
     Failed(Failure),
+    /// The execution that the letter is about has succeeded since: Step Functions has said so, and
+    /// the letter is deleted.
+    Succeeded,
+    /// The execution that the letter is about runs again.
+    Running,
+    /// The canaries of its class came to nothing, so the letter would too. It counts as not seen.
+    HeldBack,
     /// The run stopped before anything was done about the letter. It counts as not seen.
     Untried,
 }
@@ -33,6 +41,8 @@ pub(crate) enum Fate {
 pub(crate) enum Failure {
     /// Step Functions did not give the input of the execution that the letter is about.
     InputUnread(String),
+    /// Step Functions did not say how the execution is doing that the letter is about.
+    StateUnknown(String),
     /// The work queue did not confirm an event.
     NotSent(SendError),
     /// The archive did not confirm the letter.
@@ -43,6 +53,8 @@ pub(crate) enum Failure {
     RedrivenNotDeleted,
     /// The letter is archived, but its deletion is not confirmed.
     ArchivedNotDeleted,
+    /// The execution has succeeded, but the deletion of the letter is not confirmed.
+    SucceededNotDeleted,
 }
 
 /// A letter that a run is done with.
@@ -61,6 +73,10 @@ pub(crate) struct Tally {
     /// Receipt handles of the letters that stay, some 500 bytes each. SQS hides 120,000 messages of
     /// a queue at a time and no more, so there are never more of these.
     pub(crate) to_release: Vec<Box<str>>,
+    /// The same of letters that nothing is decided about, and that this run wants to meet again.
+    pub(crate) to_meet_again: Vec<Box<str>>,
+    /// When the oldest letter was sent that stays.
+    pub(crate) oldest_left: Option<Timestamp>,
 }
 
 impl Tally {
@@ -70,6 +86,7 @@ impl Tally {
         settled.log();
         self.report.add(&settled.fate);
         if settled.fate.stays() {
+            self.note_age(settled.letter.sent);
             self.to_release.push(settled.letter.receipt_handle.into());
         }
     }
@@ -82,6 +99,14 @@ impl Tally {
     pub(crate) fn merge(&mut self, other: Self) {
         self.report.merge(other.report);
         self.to_release.extend(other.to_release);
+        self.to_meet_again.extend(other.to_meet_again);
+        if let Some(sent) = other.oldest_left {
+            self.note_age(sent);
+        }
+    }
+
+    fn note_age(&mut self, sent: Timestamp) {
+        self.oldest_left = Some(self.oldest_left.map_or(sent, |oldest| oldest.min(sent)));
     }
 }
 
@@ -89,14 +114,53 @@ impl Fate {
     /// Whether the letter stays in the dead-letter queue, for the next run.
     pub(crate) fn stays(&self) -> bool {
         match self {
-            Self::Redriven | Self::Archived(_) => false,
+            Self::Redriven | Self::Archived(_) | Self::Succeeded => false,
             Self::WouldRedrive
             | Self::WouldArchive(_)
             | Self::TooNew
             | Self::Filtered
+            | Self::Running
+            | Self::HeldBack
             | Self::Failed(_)
             | Self::Untried => true,
         }
+    }
+
+    /// Whether something else has confirmed all that the letter holds.
+    pub(crate) fn is_confirmed(&self) -> bool {
+        match self {
+            Self::Redriven | Self::Archived(_) | Self::Succeeded => true,
+            Self::Failed(failure) => matches!(
+                failure,
+                Failure::RedrivenNotDeleted
+                    | Failure::ArchivedNotDeleted
+                    | Failure::SucceededNotDeleted
+            ),
+            _ => false,
+        }
+    }
+
+    /// Whether something would be lost if SQS deleted the letter.
+    pub(crate) fn loses_by_expiry(&self) -> bool {
+        !matches!(self, Self::WouldRedrive | Self::WouldArchive(_)) && !self.is_confirmed()
+    }
+
+    /// In words, for a letter that stays.
+    pub(crate) fn why_it_stays(&self) -> String {
+        let why = match self {
+            Self::Failed(failure) => return format!("tonight, {failure}"),
+            Self::TooNew => "it was enqueued after the time that the run was asked for",
+            Self::Filtered => "it is none of those that the run was asked for",
+            Self::Running => "its execution runs again",
+            Self::HeldBack => "others of its class were tried, and failed",
+            Self::Untried => "the run stopped before it was tried",
+            Self::Redriven
+            | Self::Archived(_)
+            | Self::Succeeded
+            | Self::WouldRedrive
+            | Self::WouldArchive(_) => "it does not stay",
+        };
+        why.to_owned()
     }
 
     /// Whether the work queue has taken what the letter holds.
@@ -107,6 +171,8 @@ impl Fate {
     /// Why the work queue did not take what the letter holds.
     pub(crate) fn refusal(&self) -> Option<&SendError> {
         match self {
+            // That one is about the letter ahead of it.
+            Self::Failed(Failure::NotSent(SendError::Behind)) => None,
             Self::Failed(Failure::NotSent(error)) => Some(error),
             _ => None,
         }
@@ -114,6 +180,22 @@ impl Fate {
 }
 
 impl Settled {
+    /// A letter that was not looked into.
+    pub(crate) fn undecoded(letter: DeadLetter, fate: Fate) -> Self {
+        Self { letter, events: Vec::new(), fate }
+    }
+
+    /// The same, where the deletion that its fate implies is not confirmed.
+    pub(crate) fn not_deleted(self) -> Self {
+        let fate = match self.fate {
+            Fate::Redriven => Fate::Failed(Failure::RedrivenNotDeleted),
+            Fate::Archived(_) => Fate::Failed(Failure::ArchivedNotDeleted),
+            Fate::Succeeded => Fate::Failed(Failure::SucceededNotDeleted),
+            fate => fate,
+        };
+        Self { fate, ..self }
+    }
+
     fn log(&self) {
         let event = self.events.first();
         let id = event.map(|event| event.id.as_str());
@@ -145,11 +227,20 @@ impl Settled {
                 error = failure.to_string(),
                 "not redriven"
             ),
+            Fate::Succeeded => info!(
+                event.id = id,
+                object.key = key,
+                message.id = message,
+                message.receive_count = receives,
+                "succeeded since"
+            ),
             // There may be thousands of these, and nothing has happened to them.
             Fate::WouldRedrive
             | Fate::WouldArchive(_)
             | Fate::TooNew
             | Fate::Filtered
+            | Fate::Running
+            | Fate::HeldBack
             | Fate::Untried => {}
         }
     }
@@ -159,11 +250,17 @@ impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::InputUnread(error) => write!(f, "the execution's input was not read: {error}"),
+            Self::StateUnknown(error) => {
+                write!(f, "it is not known how the execution is doing: {error}")
+            }
             Self::NotSent(error) => error.fmt(f),
             Self::NotArchived(error) => error.fmt(f),
             Self::OutOfTime => f.write_str("there was no time left"),
             Self::RedrivenNotDeleted => f.write_str("it is redriven, but was not deleted"),
             Self::ArchivedNotDeleted => f.write_str("it is archived, but was not deleted"),
+            Self::SucceededNotDeleted => {
+                f.write_str("its execution has succeeded, but it was not deleted")
+            }
         }
     }
 }

@@ -8,6 +8,8 @@ mod config;
 mod dead_letters;
 mod error;
 mod executions;
+mod expiry;
+mod failed_execution;
 mod fate;
 mod managed;
 mod met;
@@ -19,6 +21,7 @@ mod report;
 mod request;
 mod restore;
 mod run;
+mod scout;
 mod select;
 mod settle;
 

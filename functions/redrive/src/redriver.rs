@@ -80,11 +80,22 @@ impl Redriver {
     ) -> Result<Report, Error> {
         let begin = Instant::now();
         let run = Run::new(self, selection, now, stop_by, end_by);
-        let mut report = run.finish().await?;
+        let (mut report, error) = run.finish().await;
         report.duration_ms = begin.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
-        metrics::publish(&self.metrics, now, &report);
-        log(&report);
-        Ok(report)
+        match error {
+            // Nothing was read at all: this was no run.
+            Some(error) if report.seen == 0 => Err(error),
+            error => {
+                metrics::publish(&self.metrics, now, &report);
+                log(&report);
+                match error {
+                    None => Ok(report),
+                    Some(error) => {
+                        Err(Error::Incomplete { source: Box::new(error), report: Box::new(report) })
+                    }
+                }
+            }
+        }
     }
 }
 

@@ -6,16 +6,16 @@ use futures::{StreamExt, future, stream};
 use jiff::Timestamp;
 use runtime::Pacer;
 use tokio::time::{Instant, timeout_at};
-use tracing::{error, warn};
+use tracing::warn;
 
 use crate::{
-    Canary, Error, Redriver, Report, Stopped,
+    Error, Redriver, Report, Stopped,
     allowance::Allowance,
     canary::Canaries,
-    dead_letters::MAX_MESSAGES,
+    dead_letters::{Depth, MAX_MESSAGES},
     fate::Tally,
     met::Met,
-    receive::{End, Receiver},
+    receive::{End, Pass, Receiver},
     request::Selection,
 };
 
@@ -24,6 +24,14 @@ const RECEIVERS: usize = 4;
 
 /// Added to the rest of a run: letters stay hidden until the run that hides them is surely over.
 const HIDDEN_MARGIN_SECONDS: u64 = 60;
+
+/// The part of a run that is kept for looking at what it did not come to: one in so many, and no
+/// more than it takes to look at as many letters as SQS hides at a time.
+const SWEEP_SHARE: u32 = 5;
+const LONGEST_SWEEP: Duration = Duration::from_mins(2);
+
+/// SQS hides about 120,000 messages of a queue at a time. Its own count of them is approximate.
+const HIDDEN_LIMIT: u64 = 110_000;
 
 /// SQS hides a message for 12 hours at most.
 const MAX_HIDDEN_SECONDS: u64 = 43_200;
@@ -37,8 +45,10 @@ pub(crate) struct Run<'a> {
     pub(crate) redriver: &'a Redriver,
     pub(crate) selection: &'a Selection,
     pub(crate) now: Timestamp,
-    /// Nothing is begun after this.
+    /// Nothing is begun after this but the sweep for what expires.
     pub(crate) stop_by: Instant,
+    /// Nothing is received after this.
+    pub(crate) sweep_by: Instant,
     /// Nothing is under way after this.
     pub(crate) end_by: Instant,
     pub(crate) hidden_seconds: i32,
@@ -52,16 +62,19 @@ impl<'a> Run<'a> {
         redriver: &'a Redriver,
         selection: &'a Selection,
         now: Timestamp,
-        stop_by: Instant,
+        sweep_by: Instant,
         end_by: Instant,
     ) -> Self {
+        let for_all = sweep_by.saturating_duration_since(Instant::now());
+        let for_sweep = (for_all / SWEEP_SHARE).min(LONGEST_SWEEP);
         let left = end_by.saturating_duration_since(Instant::now()).as_secs();
         let hidden = (left + HIDDEN_MARGIN_SECONDS).min(MAX_HIDDEN_SECONDS);
         Self {
             redriver,
             selection,
             now,
-            stop_by,
+            stop_by: sweep_by.checked_sub(for_sweep).unwrap_or(sweep_by),
+            sweep_by,
             end_by,
             hidden_seconds: i32::try_from(hidden).unwrap_or(i32::MAX),
             pacer: selection.max_per_second.map(Pacer::new),
@@ -70,46 +83,82 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Does the whole run. It is an error only if nothing could be received at all; whatever else
-    /// goes wrong is in the report.
-    pub(crate) async fn finish(&self) -> Result<Report, Error> {
-        let (mut tally, canary, end) = self.send_canaries().await;
-        let end = if let Some(end) = end {
-            end
-        } else {
-            let (rest, end) = self.receive_all().await;
-            tally.merge(rest);
-            end
-        };
-        let stopped = match end {
-            End::Stopped(stopped) => stopped,
-            End::Failed(error) if tally.report.seen == 0 => return Err(error),
-            End::Failed(error) => {
-                error!(error = %error, "redrive cut short");
-                Stopped::ReceiveFailed
+    /// Does the whole run. The error is why the dead-letter queue could not be read any more;
+    /// whatever else goes wrong is in the report.
+    pub(crate) async fn finish(&self) -> (Report, Option<Error>) {
+        let wanted = if self.selection.dry_run { 0 } else { self.selection.canary_messages };
+        let mut canaries = Canaries::new(wanted);
+        let (mut tally, end) = self.redrive(&mut canaries).await;
+        let mut reached_all = matches!(end, End::Stopped(Stopped::Empty));
+        if !reached_all {
+            let (swept, end) = self.receive_all(Pass::Sweep).await;
+            tally.merge(swept);
+            reached_all = matches!(end, End::Stopped(Stopped::Empty));
+        }
+        let depth = self.depth().await;
+        let hides_all = depth.is_some_and(|depth| depth.hidden >= HIDDEN_LIMIT);
+        let (stopped, error) = match end {
+            // A long poll does not say that it shows nothing because of the limit.
+            End::Stopped(Stopped::Empty) if hides_all => (Stopped::TooManyHidden, None),
+            End::Stopped(Stopped::Empty) if canaries.verdicts.hold_any_back() => {
+                (Stopped::Canary, None)
             }
+            End::Stopped(stopped) => (stopped, None),
+            End::Failed(error) => (Stopped::ReceiveFailed, Some(error)),
         };
+        let in_time = matches!(stopped, Stopped::Empty | Stopped::MaxMessages | Stopped::Canary);
         let released = self.release(&tally.to_release).await;
-        let Report { redriven, ref archived, .. } = tally.report;
-        let moved_nothing = self.selection.dry_run || (redriven == 0 && archived.is_empty());
-        Ok(Report {
+        let Report { redriven, succeeded, ref archived, .. } = tally.report;
+        let moved_nothing = redriven == 0 && succeeded == 0 && archived.is_empty();
+        let report = Report {
             dry_run: self.selection.dry_run,
             before: self.selection.before.to_string(),
             released,
-            left: self.left().await,
-            canary,
+            left: depth.map(|depth| depth.messages),
+            oldest_left_seconds: self.age(tally.oldest_left, reached_all),
+            complete: in_time && reached_all,
+            canary: canaries.outcome(),
             stopped,
-            moved_nothing,
+            moved_nothing: self.selection.dry_run || moved_nothing,
             ..tally.report
-        })
+        };
+        (report, error)
+    }
+
+    /// Canaries and what follows them, until every class that shows has its verdict and there is
+    /// nothing more, or there is a reason to stop.
+    async fn redrive(&self, canaries: &mut Canaries) -> (Tally, End) {
+        let mut tally = Tally::default();
+        loop {
+            if canaries.of_each_class > 0 {
+                let (scouted, end) = self.scout(canaries).await;
+                tally.merge(scouted);
+                if let Some(end) = end {
+                    return (tally, end);
+                }
+            }
+            let (rest, end) = self.receive_all(Pass::Main(&canaries.verdicts)).await;
+            tally.merge(rest);
+            let to_meet_again = std::mem::take(&mut tally.to_meet_again);
+            if to_meet_again.is_empty() || !matches!(end, End::Stopped(Stopped::Empty)) {
+                // For the sweep, if there is one.
+                self.release(&to_meet_again).await;
+                return (tally, end);
+            }
+            // Hidden, they cannot be met again.
+            if self.release(&to_meet_again).await == 0 {
+                return (tally, End::Stopped(Stopped::Deadline));
+            }
+        }
     }
 
     /// Receives and settles everything that there is, several receivers at a time.
-    async fn receive_all(&self) -> (Tally, End) {
+    async fn receive_all(&self, pass: Pass<'_>) -> (Tally, End) {
         // A FIFO queue shows no further message of a group while one is hidden, and what is
         // received together is sent in order by one receiver.
         let receivers = if self.redriver.dead_letter_queue.is_fifo() { 1 } else { RECEIVERS };
-        let ends = future::join_all((0..receivers).map(|_| Receiver::new(self).finish())).await;
+        let ends =
+            future::join_all((0..receivers).map(|_| Receiver::new(self, pass).finish())).await;
         let nothing = (Tally::default(), End::Stopped(Stopped::Empty));
         ends.into_iter().fold(nothing, |(mut tally, end), (other, other_end)| {
             tally.merge(other);
@@ -117,51 +166,12 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Redrives a few letters, and stops the run if they come to nothing too.
-    async fn send_canaries(&self) -> (Tally, Option<Canary>, Option<End>) {
-        let wanted = if self.selection.dry_run { 0 } else { self.selection.canary_messages };
-        let mut canaries = Canaries::new(wanted);
-        let mut receiver = Receiver::new(self);
-        // Received beyond what canaries were wanted.
-        let mut waiting = Vec::new();
-        let mut end = None;
-        while let wanted @ 1.. = canaries.wanted() {
-            if waiting.is_empty() {
-                match receiver.next().await {
-                    Ok(letters) => waiting = letters,
-                    Err(reason) => {
-                        end = Some(reason);
-                        break;
-                    }
-                }
-            }
-            let rest = waiting.split_off(waiting.len().min(wanted));
-            let settled = self.settle(std::mem::replace(&mut waiting, rest)).await;
-            for settled in &settled {
-                canaries.read(settled);
-            }
-            receiver.record(settled);
+    /// The age of the oldest letter that stays. That none does is known only if all were met.
+    fn age(&self, oldest_left: Option<Timestamp>, reached_all: bool) -> Option<u64> {
+        match oldest_left {
+            Some(sent) => Some(u64::try_from(self.now.duration_since(sent).as_secs()).unwrap_or(0)),
+            None => reached_all.then_some(0),
         }
-        let executions = &self.redriver.executions;
-        let canary = canaries.watch(executions, self.now, self.stop_by).await;
-        if canary.as_ref().is_some_and(Canary::died) {
-            let died = End::Stopped(Stopped::Canary);
-            end = Some(match end {
-                Some(end) => end.more_telling(died),
-                None => died,
-            });
-        } else if Instant::now() >= self.stop_by {
-            end = end.or(Some(End::Stopped(Stopped::Deadline)));
-        }
-        if matches!(end, Some(End::Stopped(Stopped::Canary | Stopped::Deadline))) {
-            receiver.leave_untried(waiting);
-        } else {
-            let settled = self.settle(waiting).await;
-            receiver.record(settled);
-        }
-        // More may be visible by now.
-        let end = end.filter(|end| !matches!(end, End::Stopped(Stopped::Empty)));
-        (receiver.tally, canary, end)
     }
 
     /// Makes letters visible that stay, and tells how many are. Those that are not show again by
@@ -176,11 +186,11 @@ impl<'a> Run<'a> {
         stream::iter(calls).buffered(RECEIVERS).fold(0, async |sum, n| sum + n).await
     }
 
-    /// About how many messages are left in the dead-letter queue. The report is not late for it.
-    async fn left(&self) -> Option<u64> {
+    /// How full the dead-letter queue is. The report is not late for it.
+    async fn depth(&self) -> Option<Depth> {
         let until = self.end_by.max(Instant::now() + LAST_LOOK);
         match timeout_at(until, self.redriver.dead_letter_queue.depth()).await {
-            Ok(Ok(left)) => return Some(left),
+            Ok(Ok(depth)) => return Some(depth),
             Ok(Err(error)) => warn!(error = %error, "redrive cannot tell what is left"),
             Err(_) => warn!("redrive was not told in time what is left"),
         }

@@ -7,30 +7,41 @@ use crate::{
     DeadLetter,
     fate::{Fate, Settled, Tally},
     met::Standing,
+    receive::Pass,
     request::Selection,
     run::Run,
 };
 
+/// What was received, sorted.
+#[derive(Debug, Default)]
+pub(crate) struct Sorted {
+    pub(crate) selected: Vec<DeadLetter>,
+    /// None of this run's business.
+    pub(crate) excluded: Vec<Settled>,
+}
+
 impl Run<'_> {
-    /// Sorts out the letters that are none of this run's business, and returns the others.
+    /// Tells the letters that are this run's business from those that are not.
     ///
-    /// A letter that was met before has its fate, so it is not counted again. If all of it is
-    /// confirmed elsewhere, only its deletion went wrong, and is tried again with the newest
+    /// A letter that was met before has its fate, or will have it, so it is in neither. If all of it
+    /// is confirmed elsewhere, only its deletion went wrong, and is tried again with the newest
     /// receipt; a failure of that is logged, and leaves the letter to the next run.
     pub(crate) async fn select(
         &self,
         letters: Vec<DeadLetter>,
+        pass: Pass<'_>,
         tally: &mut Tally,
-    ) -> Vec<DeadLetter> {
-        let mut selected = Vec::with_capacity(letters.len());
+    ) -> Sorted {
+        let mut sorted = Sorted::default();
         let mut confirmed_before = Vec::new();
         for letter in letters {
-            match self.met.meet(&letter.message_id) {
+            match self.met.meet(&letter.message_id, &letter.receipt_handle) {
                 Some(Standing::Confirmed) => confirmed_before.push(letter.receipt_handle),
                 Some(Standing::Stays) => tally.release_too(letter),
-                None => match self.selection.excludes(&letter) {
-                    Some(fate) => tally.record(Settled { letter, events: Vec::new(), fate }),
-                    None => selected.push(letter),
+                Some(Standing::InHand) => {}
+                None => match self.selection.excludes(&letter, pass) {
+                    Some(fate) => sorted.excluded.push(Settled::undecoded(letter, fate)),
+                    None => sorted.selected.push(letter),
                 },
             }
         }
@@ -41,19 +52,21 @@ impl Run<'_> {
                 warn!("letters that were confirmed earlier could not be deleted in time");
             }
         }
-        selected
+        sorted
     }
 }
 
 impl Selection {
     /// The fate of a letter that was not asked for; none if it was.
-    fn excludes(&self, letter: &DeadLetter) -> Option<Fate> {
+    fn excludes(&self, letter: &DeadLetter, pass: Pass<'_>) -> Option<Fate> {
         if letter.sent >= self.before {
-            return Some(Fate::TooNew);
+            Some(Fate::TooNew)
+        } else if self.error_class.as_deref().is_some_and(|wanted| wanted != letter.class()) {
+            Some(Fate::Filtered)
+        } else if matches!(pass, Pass::Sweep) {
+            Some(Fate::Untried)
+        } else {
+            None
         }
-        let wanted = self.error_class.as_ref()?;
-        let class = letter.attributes.get(shared::ERROR_CLASS);
-        let is_wanted = class.and_then(|class| class.text.as_ref()) == Some(wanted);
-        (!is_wanted).then_some(Fate::Filtered)
     }
 }
