@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use platform::Attribute;
 use tracing::warn;
 
-use crate::Error;
+use crate::{Error, failed_execution::FailedExecution};
 
 /// Messages of one call: <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html>.
 pub(crate) const MAX_MESSAGES: u8 = 10;
@@ -41,6 +41,19 @@ pub struct DeadLetter {
     /// dead-letter queue; a FIFO queue starts anew.
     pub sent: Timestamp,
     pub receive_count: u64,
+    /// Whether SQS moved it here itself, because it was received too often. Then its attributes are
+    /// those with which it was on the work queue.
+    pub moved_by_sqs: bool,
+    /// What its body says about a failed execution.
+    pub(crate) failed_execution: Option<FailedExecution>,
+}
+
+/// How full the queue is, approximately.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Depth {
+    /// All messages, hidden ones included.
+    pub(crate) messages: u64,
+    pub(crate) hidden: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -177,8 +190,8 @@ impl DeadLetterQueue {
         Ok(answer.results.unwrap_or_default().into_iter().next())
     }
 
-    /// About how many messages the queue holds, hidden ones included.
-    pub(crate) async fn depth(&self) -> Result<u64, Error> {
+    /// How full the queue is.
+    pub(crate) async fn depth(&self) -> Result<Depth, Error> {
         let names = [
             QueueAttributeName::ApproximateNumberOfMessages,
             QueueAttributeName::ApproximateNumberOfMessagesNotVisible,
@@ -194,7 +207,9 @@ impl DeadLetterQueue {
             .map_err(|error| Error::Attributes(Box::new(error)))?;
         let attributes = answer.attributes.unwrap_or_default();
         let count = |name| attributes.get(name).and_then(|text: &String| text.parse::<u64>().ok());
-        Ok(names.iter().filter_map(count).sum())
+        let hidden = count(&QueueAttributeName::ApproximateNumberOfMessagesNotVisible);
+        let messages = names.iter().filter_map(count).sum();
+        Ok(Depth { messages, hidden: hidden.unwrap_or(0) })
     }
 }
 
@@ -248,10 +263,13 @@ fn read(message: SqsMessage) -> Option<DeadLetter> {
     let sent = sent.and_then(|millis| Timestamp::from_millisecond(millis).ok());
     let receive_count = number(MessageSystemAttributeName::ApproximateReceiveCount);
     let attributes = message.message_attributes.unwrap_or_default().into_iter();
+    let body = message.body.unwrap_or_default();
     Some(DeadLetter {
         message_id: message.message_id?,
         receipt_handle: message.receipt_handle?,
-        body: message.body.unwrap_or_default(),
+        moved_by_sqs: system.contains_key(&MessageSystemAttributeName::DeadLetterQueueSourceArn),
+        failed_execution: FailedExecution::read(&body),
+        body,
         attributes: attributes
             .map(|(name, value)| {
                 let attribute = Attribute {

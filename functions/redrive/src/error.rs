@@ -1,11 +1,11 @@
 use aws_sdk_sqs::{
-    error::SdkError,
+    error::{ProvideErrorMetadata, SdkError},
     operation::{
         get_queue_attributes::GetQueueAttributesError, receive_message::ReceiveMessageError,
     },
 };
 
-use crate::archive::ArchiveError;
+use crate::{Report, archive::ArchiveError};
 
 /// Why there was no run, or why it ended before anything was known to be wrong with a message.
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +14,9 @@ pub enum Error {
     Request(String),
     #[error("cannot receive from the dead-letter queue: {}", aws_sdk_sqs::error::DisplayErrorContext(&**.0))]
     Receive(Box<SdkError<ReceiveMessageError>>),
+    /// The dead-letter queue could be read at first. What was done until then is in the report.
+    #[error("{source}; until then: {}", as_json(report))]
+    Incomplete { source: Box<Error>, report: Box<Report> },
     #[error("the archive cannot be read: {0}")]
     Archive(#[source] ArchiveError),
     #[error("{0}")]
@@ -22,15 +25,41 @@ pub enum Error {
     Attributes(Box<SdkError<GetQueueAttributesError>>),
 }
 
+impl Error {
+    /// Whether the same receive may succeed in a while.
+    pub(crate) fn may_pass(&self) -> bool {
+        !self.receive_code().is_some_and(|code| {
+            code.contains("NonExistentQueue") || code.contains("QueueDoesNotExist")
+        })
+    }
+
+    /// Whether SQS hides as many messages of the queue as it may.
+    pub(crate) fn is_over_limit(&self) -> bool {
+        self.receive_code().is_some_and(|code| code.contains("OverLimit"))
+    }
+
+    fn receive_code(&self) -> Option<&str> {
+        match self {
+            Self::Receive(error) => error.code(),
+            _ => None,
+        }
+    }
+}
+
 impl From<Error> for lambda_runtime::Diagnostic {
     fn from(error: Error) -> Self {
         let error_type = match error {
             Error::Request(_) => "Request",
             Error::Receive(_) => "Receive",
+            Error::Incomplete { .. } => "Incomplete",
             Error::Archive(_) => "Archive",
             Error::Move(_) => "Move",
             Error::Attributes(_) => "Attributes",
         };
         Self { error_type: error_type.to_owned(), error_message: error.to_string() }
     }
+}
+
+fn as_json(report: &Report) -> String {
+    serde_json::to_string(report).unwrap_or_else(|error| error.to_string())
 }

@@ -1,8 +1,17 @@
 //! The one place that talks to Step Functions.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use aws_sdk_sfn::{Client, error::DisplayErrorContext, types::ExecutionStatus};
+use aws_sdk_sfn::{
+    Client,
+    error::{DisplayErrorContext, ProvideErrorMetadata, SdkError},
+    operation::describe_execution::{DescribeExecutionError, DescribeExecutionOutput},
+    types::ExecutionStatus,
+};
+use tokio::time::{Instant, sleep};
+
+/// How long to wait after Step Functions has throttled a question. It answers some 15 a second.
+const THROTTLE_PAUSE: Duration = Duration::from_secs(1);
 
 /// The executions of the state machine that messages start.
 #[derive(Debug, Clone)]
@@ -14,12 +23,17 @@ pub struct Executions {
 
 /// How an execution is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum End {
+pub(crate) enum ExecutionState {
     Succeeded,
     /// With error and cause.
     Failed(String),
-    /// Running, or not known.
-    Undecided,
+    Running,
+    /// It has not started, or Step Functions has forgotten it.
+    Unknown,
+    /// It started before the time that was asked for, and so says nothing about now.
+    Earlier,
+    /// Nobody can tell: executions of an EXPRESS machine cannot be asked for.
+    Untold,
 }
 
 impl Executions {
@@ -28,24 +42,43 @@ impl Executions {
         Self { client, arn_prefix }
     }
 
-    /// How the execution of this name is doing, if it was started at `since` or later.
-    pub(crate) async fn look(&self, name: &str, since: SystemTime) -> End {
-        let arn = format!("{}:{name}", self.arn_prefix);
-        // Not there yet, or an EXPRESS machine, which cannot be asked: then nothing is known.
-        let Ok(execution) = self.client.describe_execution().execution_arn(arn).send().await else {
-            return End::Undecided;
-        };
-        if SystemTime::try_from(execution.start_date).is_ok_and(|start| start < since) {
-            return End::Undecided;
+    /// How the execution of this name is doing, if it was started at `since` or later. An error
+    /// says that there was no answer this time.
+    pub(crate) async fn look(
+        &self,
+        name: &str,
+        since: SystemTime,
+    ) -> Result<ExecutionState, String> {
+        let arn = self.arn_of(name);
+        match self.client.describe_execution().execution_arn(arn).send().await {
+            Ok(execution)
+                if SystemTime::try_from(execution.start_date).is_ok_and(|start| start < since) =>
+            {
+                Ok(ExecutionState::Earlier)
+            }
+            Ok(execution) => Ok(state(&execution)),
+            Err(error) => unasked(&error),
         }
-        match execution.status {
-            ExecutionStatus::Succeeded => End::Succeeded,
-            ExecutionStatus::Running | ExecutionStatus::PendingRedrive => End::Undecided,
-            status => End::Failed(format!(
-                "{}: {}",
-                execution.error.as_deref().unwrap_or(status.as_str()),
-                execution.cause.as_deref().unwrap_or("no cause was given")
-            )),
+    }
+
+    /// How an execution is doing, by its ARN. Waits out a throttle until `until`.
+    pub(crate) async fn state_of(
+        &self,
+        arn: &str,
+        until: Instant,
+    ) -> Result<ExecutionState, String> {
+        loop {
+            match self.client.describe_execution().execution_arn(arn).send().await {
+                Ok(execution) => return Ok(state(&execution)),
+                Err(error) => {
+                    let pause = THROTTLE_PAUSE.mul_f64(0.5 + fastrand::f64());
+                    let is_throttled = error.code().is_some_and(|code| code.contains("Throttl"));
+                    if !is_throttled || Instant::now() + pause >= until {
+                        return unasked(&error);
+                    }
+                    sleep(pause).await;
+                }
+            }
         }
     }
 
@@ -60,5 +93,39 @@ impl Executions {
                 _ => Err(DisplayErrorContext(&error).to_string()),
             },
         }
+    }
+
+    pub(crate) fn arn_of(&self, name: &str) -> String {
+        format!("{}:{name}", self.arn_prefix)
+    }
+}
+
+fn state(execution: &DescribeExecutionOutput) -> ExecutionState {
+    match &execution.status {
+        ExecutionStatus::Succeeded => ExecutionState::Succeeded,
+        ExecutionStatus::Running | ExecutionStatus::PendingRedrive => ExecutionState::Running,
+        status => ExecutionState::Failed(format!(
+            "{}: {}",
+            execution.error.as_deref().unwrap_or(status.as_str()),
+            execution.cause.as_deref().unwrap_or("no cause was given")
+        )),
+    }
+}
+
+/// What a refusal says. The role may ask about the executions of a STANDARD machine and about no
+/// others, so a refusal for want of rights is that of an EXPRESS machine.
+fn unasked(error: &SdkError<DescribeExecutionError>) -> Result<ExecutionState, String> {
+    match error.code() {
+        Some("ExecutionDoesNotExist") => Ok(ExecutionState::Unknown),
+        Some("AccessDeniedException" | "InvalidArn" | "StateMachineTypeNotSupported") => {
+            Ok(ExecutionState::Untold)
+        }
+        _ if error
+            .as_service_error()
+            .is_some_and(DescribeExecutionError::is_execution_does_not_exist) =>
+        {
+            Ok(ExecutionState::Unknown)
+        }
+        _ => Err(DisplayErrorContext(error).to_string()),
     }
 }

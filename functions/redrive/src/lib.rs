@@ -1,21 +1,29 @@
 //! Dead letters from before today go back to the work queue, and what cannot succeed goes to the
 //! archive with its reason.
 
+mod allowance;
 mod archive;
 mod canary;
 mod config;
 mod dead_letters;
 mod error;
 mod executions;
+mod expiry;
+mod failed_execution;
+mod fate;
 mod managed;
+mod met;
 mod metrics;
 mod plan;
+mod receive;
 mod redriver;
 mod report;
 mod request;
 mod restore;
 mod run;
-mod seen;
+mod scout;
+mod select;
+mod settle;
 
 pub use archive::Archive;
 pub use canary::Canary;

@@ -19,7 +19,14 @@ struct Run {
     filtered: u64,
     failed: u64,
     released: u64,
+    succeeded: u64,
+    running: u64,
+    held_back: u64,
     left: Option<u64>,
+    /// Of the oldest letter that stays, by its first send.
+    oldest_left_seconds: Option<u64>,
+    /// 1 if every letter that was due was looked at, else 0.
+    complete: u64,
     canary_succeeded: Option<u64>,
     canary_failed: Option<u64>,
     duration: Duration,
@@ -50,9 +57,17 @@ pub(crate) fn publish(metrics: &Metrics, now: Timestamp, report: &Report) {
         filtered: report.filtered,
         failed: report.failed,
         released: report.released,
+        succeeded: report.succeeded,
+        running: report.running,
+        held_back: report.held_back,
         left: report.left,
+        oldest_left_seconds: report.oldest_left_seconds,
+        complete: u64::from(report.complete),
         canary_succeeded: report.canary.as_ref().map(|canary| canary.succeeded),
-        canary_failed: report.canary.as_ref().map(|canary| canary.failed + canary.refused),
+        canary_failed: report
+            .canary
+            .as_ref()
+            .map(|canary| canary.failed + canary.refused + canary.not_started),
         duration: Duration::from_millis(report.duration_ms),
     };
     metrics.publish(time, run);

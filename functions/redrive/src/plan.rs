@@ -1,5 +1,7 @@
 //! What is to become of one dead letter. Pure: the same letter always has the same plan.
 
+use std::collections::HashMap;
+
 use messages::{
     DEFERRALS, DEFERRED_SINCE, DecodeError, ERROR_CLASS, ERROR_MESSAGE, ErrorClass, Event, REDRIVES,
 };
@@ -26,16 +28,20 @@ pub(crate) struct Reason {
     pub(crate) message: String,
 }
 
+/// With this error a state machine fails that cannot read a file of JSON Lines. Most often the file
+/// is none.
+const UNREADABLE: &str = "States.ItemReaderFailed";
+
 const UNDECODABLE: &str = ErrorClass::Undecodable.as_str();
 
 impl Reason {
-    fn new(class: &str, message: &impl ToString) -> Self {
+    pub(crate) fn new(class: &str, message: &impl ToString) -> Self {
         Self { class: class.to_owned(), message: message.to_string() }
     }
 
-    /// As the message itself gives it.
+    /// As the letter itself gives it.
     fn of(letter: &DeadLetter, class: &str) -> Self {
-        Self::new(class, &text(letter, ERROR_MESSAGE).unwrap_or("no reason was given"))
+        Self::new(class, &letter.cause().unwrap_or("no reason was given"))
     }
 }
 
@@ -56,10 +62,12 @@ pub(crate) fn plan(
 
     // What could not be decoded yesterday may be decodable by newer code: only the decoder of today
     // decides about that.
-    let class = text(letter, ERROR_CLASS).unwrap_or_default();
-    let poison = ErrorClass::parse(class)
-        .is_some_and(|class| class.is_poison() && class != ErrorClass::Undecodable);
-    if poison {
+    let class = letter.class();
+    let is_poison = match ErrorClass::parse(class) {
+        Some(class) => class.is_poison() && class != ErrorClass::Undecodable,
+        None => class == UNREADABLE && !is_from_s3(letter.cause().unwrap_or_default()),
+    };
+    if is_poison {
         return give_up(events, Reason::of(letter, class));
     }
 
@@ -83,15 +91,12 @@ pub(crate) fn plan(
         let mut message = Message {
             body,
             group_id,
-            attributes: letter.attributes.clone(),
+            attributes: kept(letter),
             // A redrive within five minutes of the first send is no repeat of it.
             deduplication_id: fifo
                 .then(|| format!("{}-redrive-{}", event.execution_name(), redrives + 1)),
             delay_seconds: None,
         };
-        // They describe the journey that ended here. With them, the next one would expire at its
-        // first throttle.
-        message.attributes.retain(|name, _| name != DEFERRALS && name != DEFERRED_SINCE);
         message.set(REDRIVES, Attribute::number(redrives + 1));
         Ok(message)
     });
@@ -110,6 +115,26 @@ pub(crate) fn plan(
 }
 
 impl DeadLetter {
+    /// Why it is a dead letter, as an [`ErrorClass`] or as the name of an error. Empty if it does
+    /// not say so.
+    ///
+    /// Whoever sends to the dead-letter queue sets the class, and what is redriven has it taken
+    /// off. So a class of a letter that SQS moved itself is that of an earlier death.
+    pub(crate) fn class(&self) -> &str {
+        let failed = self.failed_execution.as_ref().and_then(|failed| failed.error.as_deref());
+        self.sent_with(ERROR_CLASS).or(failed).unwrap_or_default()
+    }
+
+    /// The same in words.
+    pub(crate) fn cause(&self) -> Option<&str> {
+        let failed = self.failed_execution.as_ref().and_then(|failed| failed.cause.as_deref());
+        self.sent_with(ERROR_MESSAGE).or(failed)
+    }
+
+    fn sent_with(&self, name: &str) -> Option<&str> {
+        if self.moved_by_sqs { None } else { text(self, name) }
+    }
+
     /// How often this message was redriven. The attribute does not survive an execution, but each
     /// failed execution that comes back counts one attempt more.
     pub(crate) fn redrives(&self, events: &[Event]) -> u64 {
@@ -119,6 +144,22 @@ impl DeadLetter {
             .map(|event| u64::from(event.attempt.saturating_sub(event.restored).saturating_sub(1)));
         attempts.max().unwrap_or(0).max(attribute)
     }
+}
+
+/// The attributes that go along with a redriven message: all but those that describe the journey
+/// that has ended.
+fn kept(letter: &DeadLetter) -> HashMap<String, Attribute> {
+    const OF_ONE_JOURNEY: [&str; 4] = [DEFERRALS, DEFERRED_SINCE, ERROR_CLASS, ERROR_MESSAGE];
+    let mut attributes = letter.attributes.clone();
+    attributes.retain(|name, _| !OF_ONE_JOURNEY.contains(&name.as_str()));
+    attributes
+}
+
+/// Whether Step Functions could not read a file because of S3 and not because of what is in it.
+fn is_from_s3(cause: &str) -> bool {
+    ["S3", "Status Code", "Access Denied", "AccessDenied", "Slow", "Timeout", "timed out", "KMS"]
+        .iter()
+        .any(|sign| cause.contains(sign))
 }
 
 fn text<'a>(letter: &'a DeadLetter, name: &str) -> Option<&'a str> {

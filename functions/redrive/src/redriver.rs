@@ -61,10 +61,11 @@ impl Redriver {
                 let run = Box::pin(managed::run(queue, work_queue, max_per_second, stop_by));
                 run.await.map(Answer::Moved)
             }
-            Request::Restore(which) => {
+            Request::Restore(documents) => {
                 let segments = self.config.group_key_segments;
                 let (archive, queue) = (&self.archive, &self.work_queue);
-                let run = Box::pin(restore::run(archive, queue, &which, segments, now, stop_by));
+                let run =
+                    Box::pin(restore::run(archive, queue, &documents, segments, now, stop_by));
                 run.await.map(Answer::Restored)
             }
         }
@@ -79,11 +80,22 @@ impl Redriver {
     ) -> Result<Report, Error> {
         let begin = Instant::now();
         let run = Run::new(self, selection, now, stop_by, end_by);
-        let mut report = run.finish().await?;
+        let (mut report, error) = run.finish().await;
         report.duration_ms = begin.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
-        metrics::publish(&self.metrics, now, &report);
-        log(&report);
-        Ok(report)
+        match error {
+            // Nothing was read at all: this was no run.
+            Some(error) if report.seen == 0 => Err(error),
+            error => {
+                metrics::publish(&self.metrics, now, &report);
+                log(&report);
+                match error {
+                    None => Ok(report),
+                    Some(error) => {
+                        Err(Error::Incomplete { source: Box::new(error), report: Box::new(report) })
+                    }
+                }
+            }
+        }
     }
 }
 

@@ -2,10 +2,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::Canary;
+use crate::{Canary, fate::Fate};
 
 /// What a run did: its answer, its last log line and its metrics. Every message seen is counted in
-/// exactly one of `redriven`, `archived`, `tooNew`, `filtered` and `failed`.
+/// exactly one of `redriven`, `archived`, `tooNew`, `filtered`, `failed`, `succeeded` and `running`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
@@ -23,10 +23,21 @@ pub struct Report {
     pub filtered: u64,
     /// Not confirmed elsewhere, or not deleted: they stay, for the next run.
     pub failed: u64,
+    /// Executions of these had failed, and have succeeded since: Step Functions says so, and the
+    /// letters are deleted.
+    pub succeeded: u64,
+    /// Executions of these had failed, and run again. They stay, for the next run.
+    pub running: u64,
+    /// Not tried, because the canaries of their class failed. They stay, and count as not seen.
+    pub held_back: u64,
     /// Made visible again at once.
     pub released: u64,
     /// About how many messages are left in the dead-letter queue.
     pub left: Option<u64>,
+    /// The age of the oldest letter that was met and stays, by its first send; 0 if none stays.
+    pub oldest_left_seconds: Option<u64>,
+    /// Whether every letter that was due was looked at.
+    pub complete: bool,
     /// The messages that were redriven and watched first, if there were any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub canary: Option<Canary>,
@@ -34,6 +45,65 @@ pub struct Report {
     pub stopped: Stopped,
     /// Whether all is where it was.
     pub moved_nothing: bool,
+}
+
+impl Report {
+    /// Counts one letter.
+    pub(crate) fn add(&mut self, fate: &Fate) {
+        let (seen, selected) = match fate {
+            Fate::Redriven | Fate::WouldRedrive => {
+                self.redriven += 1;
+                (1, 1)
+            }
+            Fate::Archived(reason) | Fate::WouldArchive(reason) => {
+                *self.archived.entry(reason.class.clone()).or_default() += 1;
+                (1, 1)
+            }
+            Fate::Failed(_) => {
+                self.failed += 1;
+                (1, 1)
+            }
+            Fate::TooNew => {
+                self.too_new += 1;
+                (1, 0)
+            }
+            Fate::Filtered => {
+                self.filtered += 1;
+                (1, 0)
+            }
+            Fate::Succeeded => {
+                self.succeeded += 1;
+                (1, 1)
+            }
+            Fate::Running => {
+                self.running += 1;
+                (1, 1)
+            }
+            Fate::HeldBack => {
+                self.held_back += 1;
+                (0, 0)
+            }
+            Fate::Untried => (0, 0),
+        };
+        self.seen += seen;
+        self.selected += selected;
+    }
+
+    /// Adds what another receiver has counted. What is known only at the end of a run is in neither.
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.seen += other.seen;
+        self.selected += other.selected;
+        self.redriven += other.redriven;
+        self.too_new += other.too_new;
+        self.filtered += other.filtered;
+        self.failed += other.failed;
+        self.succeeded += other.succeeded;
+        self.running += other.running;
+        self.held_back += other.held_back;
+        for (class, count) in other.archived {
+            *self.archived.entry(class).or_default() += count;
+        }
+    }
 }
 
 /// Why a run ended.
@@ -49,6 +119,8 @@ pub enum Stopped {
     MaxMessages,
     /// The canaries failed or were refused, so the cause persists; the rest waits for the next run.
     Canary,
+    /// SQS hides as many messages of the queue as it may, so it shows no further ones.
+    TooManyHidden,
     /// The dead-letter queue could not be read any more.
     ReceiveFailed,
 }

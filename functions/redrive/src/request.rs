@@ -3,14 +3,14 @@ use std::{fmt::Display, ops::RangeInclusive};
 use jiff::{Timestamp, Zoned};
 use serde::Deserialize;
 
-use crate::{Config, Error, archive, config, restore::Which};
+use crate::{Config, Error, archive, config, restore::Documents};
 
 /// What an invocation is to do: its event over the defaults of the environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Request {
     Selective(Selection),
     Managed { max_per_second: Option<u32> },
-    Restore(Which),
+    Restore(Documents),
 }
 
 /// What a selective run is to do.
@@ -74,11 +74,11 @@ impl Request {
             (Mode::Managed, ..) => return Ok(Self::Managed { max_per_second }),
             (Mode::Restore, Some(keys), None) => {
                 keys.iter().try_for_each(|key| check_in_archive("keys", key))?;
-                return Ok(Self::Restore(Which::Keys(keys)));
+                return Ok(Self::Restore(Documents::Keys(keys)));
             }
             (Mode::Restore, None, Some(prefix)) => {
                 check_in_archive("prefix", &prefix)?;
-                return Ok(Self::Restore(Which::Prefix(prefix)));
+                return Ok(Self::Restore(Documents::Prefix(prefix)));
             }
             (Mode::Restore, ..) => {
                 let problem = "mode `restore`: expected either `keys` or `prefix`";
@@ -300,7 +300,7 @@ mod tests {
         );
         assert_eq!(
             read(r#"{"mode": "restore", "prefix": "dead-letters/"}"#).expect("accepted"),
-            Request::Restore(Which::Prefix("dead-letters/".to_owned()))
+            Request::Restore(Documents::Prefix("dead-letters/".to_owned()))
         );
         let error = |event| read(event).expect_err("refused").to_string();
         for (event, problem) in [

@@ -15,9 +15,9 @@ use crate::{Archive, Error, archive::Stored};
 /// Documents under way at once.
 const CONCURRENCY: usize = 8;
 
-/// What to restore.
+/// Which documents to restore.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Which {
+pub(crate) enum Documents {
     Keys(Vec<String>),
     Prefix(String),
 }
@@ -61,7 +61,8 @@ struct Mark {
     left: Vec<String>,
 }
 
-enum End {
+/// What became of one document.
+enum Outcome {
     Restored,
     RestoredInPart,
     RestoredBefore,
@@ -72,44 +73,44 @@ enum End {
 pub(crate) async fn run(
     archive: &Archive,
     work_queue: &Queue,
-    which: &Which,
+    documents: &Documents,
     group_key_segments: usize,
     now: Timestamp,
     until: Instant,
 ) -> Result<Restored, Error> {
-    let keys = match which {
-        Which::Keys(keys) => keys.clone(),
-        Which::Prefix(prefix) => archive.keys(prefix).await.map_err(Error::Archive)?,
+    let keys = match documents {
+        Documents::Keys(keys) => keys.clone(),
+        Documents::Prefix(prefix) => archive.keys(prefix).await.map_err(Error::Archive)?,
     };
-    let ends = stream::iter(keys).map(async |key| {
+    let outcomes = stream::iter(keys).map(async |key| {
         if Instant::now() >= until {
-            return End::Left;
+            return Outcome::Left;
         }
         match one(archive, work_queue, &key, group_key_segments, now, until).await {
             Ok(Some(mark)) if mark.left.is_empty() || mark.body => {
                 info!(archive.key = key, "restored");
-                End::Restored
+                Outcome::Restored
             }
             Ok(Some(mark)) => {
                 warn!(archive.key = key, error = mark.left.join("; "), "restored in part");
-                End::RestoredInPart
+                Outcome::RestoredInPart
             }
-            Ok(None) => End::RestoredBefore,
+            Ok(None) => Outcome::RestoredBefore,
             Err(problem) => {
                 error!(archive.key = key, error = problem, "not restored");
-                End::Failed
+                Outcome::Failed
             }
         }
     });
     let mut restored = Restored::default();
-    let mut ends = std::pin::pin!(ends.buffer_unordered(CONCURRENCY));
-    while let Some(end) = ends.next().await {
-        match end {
-            End::Restored => restored.restored += 1,
-            End::RestoredInPart => restored.restored_in_part += 1,
-            End::RestoredBefore => restored.restored_before += 1,
-            End::Failed => restored.failed += 1,
-            End::Left => restored.left += 1,
+    let mut outcomes = std::pin::pin!(outcomes.buffer_unordered(CONCURRENCY));
+    while let Some(outcome) = outcomes.next().await {
+        match outcome {
+            Outcome::Restored => restored.restored += 1,
+            Outcome::RestoredInPart => restored.restored_in_part += 1,
+            Outcome::RestoredBefore => restored.restored_before += 1,
+            Outcome::Failed => restored.failed += 1,
+            Outcome::Left => restored.left += 1,
         }
     }
     Ok(restored)

@@ -47,8 +47,9 @@ pub(crate) struct Letter {
     pub(crate) sent: Timestamp,
     pub(crate) attributes: HashMap<String, (&'static str, String)>,
     pub(crate) group: Option<String>,
-    hidden_until: Option<Instant>,
-    receives: u32,
+    moved_by_sqs: bool,
+    pub(crate) hidden_until: Option<Instant>,
+    pub(crate) receives: u32,
 }
 
 impl Letter {
@@ -59,6 +60,7 @@ impl Letter {
             sent: "2026-11-20T14:59:59.999Z".parse().expect("time"),
             attributes: HashMap::new(),
             group: None,
+            moved_by_sqs: false,
             hidden_until: None,
             receives: 0,
         }
@@ -83,6 +85,11 @@ impl Letter {
         self
     }
 
+    /// By its redrive policy, after too many receives.
+    pub(crate) fn moved_by_sqs(self) -> Self {
+        Self { moved_by_sqs: true, ..self }
+    }
+
     pub(crate) fn group(self, group: &str) -> Self {
         Self { group: Some(group.to_owned()), ..self }
     }
@@ -99,7 +106,24 @@ pub(crate) struct Fake {
 
 #[derive(Default)]
 pub(crate) struct State {
-    letters: Vec<Letter>,
+    pub(crate) letters: Vec<Letter>,
+    /// The n-th receive fails.
+    pub(crate) receive_breaks_at: Option<u32>,
+    /// Receives fail from the n-th on.
+    pub(crate) receive_breaks_from: Option<u32>,
+    /// Describe fails from the n-th call on.
+    pub(crate) describe_breaks_from: Option<u32>,
+    pub(crate) never_started: bool,
+    /// Executions of the machine that are as they are, by name.
+    pub(crate) executions: HashMap<String, ExecutionStatus>,
+    /// Step Functions refuses to tell about any execution, with this code.
+    pub(crate) describe_refused: Option<&'static str>,
+    /// Says that the queue hides as many messages as it may.
+    pub(crate) hidden_messages: Option<u32>,
+    /// Executions run until then.
+    pub(crate) runs_until: Option<Instant>,
+    /// Shown once more although received.
+    pub(crate) shown_twice: HashSet<String>,
     pub(crate) work: Vec<SendMessageBatchRequestEntry>,
     pub(crate) archive: BTreeMap<String, Value>,
     pub(crate) calls: BTreeMap<&'static str, u32>,
@@ -230,8 +254,18 @@ impl Fake {
         let fake = self.clone();
         let receive = mock!(Client::receive_message).then_compute_response(move |request| {
             let mut state = fake.state();
-            if state.called("receive") {
-                let error = error("AWS.SimpleQueueService.NonExistentQueue");
+            let broken = state.called("receive");
+            let calls = state.calls["receive"];
+            if broken
+                || state.receive_breaks_at == Some(calls)
+                || state.receive_breaks_from.is_some_and(|n| calls >= n)
+            {
+                let code = if broken {
+                    "AWS.SimpleQueueService.NonExistentQueue"
+                } else {
+                    "ServiceUnavailable"
+                };
+                let error = error(code);
                 return MockResponse::Error(
                     aws_sdk_sqs::operation::receive_message::ReceiveMessageError::generic(error),
                 );
@@ -248,6 +282,8 @@ impl Fake {
             } else {
                 HashSet::new()
             };
+            let twice = std::mem::take(&mut state.shown_twice);
+            let mut rest = twice.clone();
             let messages = state
                 .letters
                 .iter_mut()
@@ -255,11 +291,14 @@ impl Fake {
             let messages: Vec<Message> = messages
                 .take(most.try_into().expect("positive"))
                 .map(|letter| {
-                    letter.hidden_until = Some(now + hidden);
+                    if !rest.remove(&letter.id) {
+                        letter.hidden_until = Some(now + hidden);
+                    }
                     letter.receives += 1;
                     sqs_message(letter)
                 })
                 .collect();
+            state.shown_twice = rest;
             MockResponse::Output(
                 ReceiveMessageOutput::builder().set_messages(Some(messages)).build(),
             )
@@ -275,7 +314,9 @@ impl Fake {
                 output = if state.fails("delete") {
                     output.failed(rejection(entry.id()))
                 } else {
-                    let is_it = |letter: &Letter| letter.id == entry.receipt_handle();
+                    let is_it = |letter: &Letter| {
+                        format!("{}#{}", letter.id, letter.receives) == entry.receipt_handle()
+                    };
                     if let Some(index) = state.letters.iter().position(is_it) {
                         state.letters.remove(index);
                     }
@@ -295,7 +336,7 @@ impl Fake {
                     .set_failed(Some(Vec::new()));
                 for entry in request.entries() {
                     for letter in &mut state.letters {
-                        if letter.id == entry.receipt_handle() {
+                        if format!("{}#{}", letter.id, letter.receives) == entry.receipt_handle() {
                             letter.hidden_until = None;
                         }
                     }
@@ -331,6 +372,10 @@ impl Fake {
             GetQueueAttributesOutput::builder()
                 .attributes(QueueAttributeName::QueueArn, "arn:aws:sqs:eu-west-1:1:dead")
                 .attributes(QueueAttributeName::ApproximateNumberOfMessages, count)
+                .attributes(
+                    QueueAttributeName::ApproximateNumberOfMessagesNotVisible,
+                    state.hidden_messages.unwrap_or(0).to_string(),
+                )
                 .build()
         });
         let fake = self.clone();
@@ -374,8 +419,16 @@ impl Fake {
         let rule = mock!(aws_sdk_sfn::Client::describe_execution).then_compute_response(
             move |request: &call::DescribeExecutionInput| {
                 let mut state = fake.state();
-                if state.called("describe") {
+                let broken = state.called("describe");
+                let calls = state.calls["describe"];
+                if broken || state.describe_breaks_from.is_some_and(|n| calls >= n) {
                     let error = aws_sdk_sfn::error::ErrorMetadata::builder().code("Broken");
+                    return MockResponse::Error(call::DescribeExecutionError::generic(
+                        error.build(),
+                    ));
+                }
+                if let Some(code) = state.describe_refused {
+                    let error = aws_sdk_sfn::error::ErrorMetadata::builder().code(code);
                     return MockResponse::Error(call::DescribeExecutionError::generic(
                         error.build(),
                     ));
@@ -398,17 +451,23 @@ impl Fake {
                 }
                 let name = arn.strip_prefix("arn:aws:states:eu-west-1:1:execution:m:");
                 let name = name.expect("an execution of the machine");
+                if let Some(status) = state.executions.get(name) {
+                    let output = output.status(status.clone());
+                    return MockResponse::Output(output.build().expect("complete"));
+                }
                 let looks = state.looks.entry(arn.clone()).or_default();
                 *looks += 1;
                 let looks = *looks;
                 let sent = |entry: &SendMessageBatchRequestEntry| {
                     entry.message_body().contains(&name[..40])
                 };
-                if looks == 1 || !state.work.iter().any(sent) {
+                if looks == 1 || state.never_started || !state.work.iter().any(sent) {
                     return missing();
                 }
                 let running = ExecutionStatus::Running;
-                let status = if looks == 2 { running } else { state.ends.clone().expect("an end") };
+                let still = state.runs_until.is_some_and(|until| Instant::now() < until);
+                let status =
+                    if looks == 2 || still { running } else { state.ends.clone().expect("an end") };
                 let output = output.status(status).error("DynamoDB.ResourceNotFoundException");
                 MockResponse::Output(output.build().expect("complete"))
             },
@@ -474,7 +533,7 @@ fn rejection(id: &str) -> BatchResultErrorEntry {
 fn sqs_message(letter: &Letter) -> Message {
     let mut message = Message::builder()
         .message_id(&letter.id)
-        .receipt_handle(&letter.id)
+        .receipt_handle(format!("{}#{}", letter.id, letter.receives))
         .body(&letter.body)
         .attributes(
             MessageSystemAttributeName::SentTimestamp,
@@ -484,6 +543,12 @@ fn sqs_message(letter: &Letter) -> Message {
             MessageSystemAttributeName::ApproximateReceiveCount,
             letter.receives.to_string(),
         );
+    if letter.moved_by_sqs {
+        message = message.attributes(
+            MessageSystemAttributeName::DeadLetterQueueSourceArn,
+            "arn:aws:sqs:eu-west-1:1:work",
+        );
+    }
     if let Some(group) = &letter.group {
         message = message.attributes(MessageSystemAttributeName::MessageGroupId, group);
     }

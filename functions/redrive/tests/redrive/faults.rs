@@ -110,3 +110,42 @@ async fn a_letter_without_a_group_gets_its_device_on_a_fifo_queue() {
     assert_eq!(nightly(&fake).await.redriven, 1);
     assert_eq!(fake.state().work[0].message_group_id(), Some("devices/42"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn one_failed_receive_does_not_end_the_night() {
+    let fake = Fake::with((0..1_000).map(|n| letter(&format!("k{n:04}"))));
+    fake.state().receive_breaks_at = Some(3);
+    let report = nightly(&fake).await;
+    assert_eq!((report.redriven, report.stopped), (1_000, Stopped::Empty));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_could_not_read_on_is_an_error_with_its_report() {
+    let fake = Fake::with((0..1_000).map(|n| letter(&format!("k{n:04}"))));
+    fake.state().receive_breaks_from = Some(3);
+    let error = redrive(&fake, &json!({})).await.expect_err("an error");
+    let Error::Incomplete { report, .. } = &error else { panic!("{error}") };
+    assert_eq!((report.redriven, report.stopped), (20, Stopped::ReceiveFailed));
+    assert!(!report.complete);
+    let text = error.to_string();
+    assert!(text.contains("ServiceUnavailable") && text.contains(r#""redriven":20"#), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_letter_that_is_shown_twice_is_deleted_by_its_newest_receipt() {
+    let mut fake = Fake::with((0..30).map(|n| letter(&format!("k{n:02}"))));
+    fake.max_per_second = Some(5);
+    fake.state().shown_twice.insert("message-15".to_owned());
+    let report = nightly(&fake).await;
+    assert_eq!((report.redriven, report.failed, report.seen), (30, 0, 30));
+    assert!(fake.left().is_empty(), "{:?}", fake.left());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_answer_while_sqs_hides_all_it_may_is_not_the_end_of_the_queue() {
+    let fake = Fake::with([letter("a")]);
+    fake.state().hidden_messages = Some(119_900);
+    let report = nightly(&fake).await;
+    assert_eq!((report.redriven, report.stopped), (1, Stopped::TooManyHidden));
+    assert!(!report.complete);
+}

@@ -3,6 +3,8 @@
 #![expect(clippy::expect_used, reason = "a test may panic")]
 
 mod canary;
+mod executions;
+mod expiry;
 mod fake;
 mod faults;
 mod limits;
@@ -12,7 +14,7 @@ mod sorting;
 use std::{path::Path, time::Duration};
 
 use fake::{Fake, Letter};
-use jiff::Timestamp;
+use jiff::{Timestamp, ToSpan};
 use platform::{Deadline, MAX_MESSAGE_BYTES};
 use redrive::{Answer, Error, Report, Stopped};
 use serde_json::{Value, json};
@@ -47,6 +49,22 @@ fn report(answer: Answer) -> Report {
 async fn nightly(fake: &Fake) -> Report {
     let event = serde_json::from_str(&sample("scheduled-event.json")).expect("JSON");
     redrive(fake, &event).await.expect("a report")
+}
+
+/// 06:00 so many days later.
+fn night(n: i64) -> Timestamp {
+    now().checked_add((24 * n).hours()).expect("time")
+}
+
+async fn nightly_at(fake: &Fake, at: Timestamp) -> Report {
+    let deadline = Deadline::at(Instant::now() + Duration::from_mins(15));
+    let event = sample("scheduled-event.json");
+    report(fake.redriver().handle(&event, deadline, at).await.expect("a report"))
+}
+
+/// A day passes.
+async fn a_day() {
+    tokio::time::advance(Duration::from_hours(24)).await;
 }
 
 /// The message about a write to `key`.

@@ -18,6 +18,8 @@ async fn yesterdays_letter_goes_back_and_todays_stays() {
             too_new: 1,
             released: 1,
             left: Some(1),
+            oldest_left_seconds: Some(6 * 3_600),
+            complete: true,
             duration_ms: report.duration_ms,
             ..Report::default()
         }
@@ -87,7 +89,8 @@ async fn foreign_envelopes_are_unwrapped() {
 
 #[tokio::test(start_paused = true)]
 async fn a_failed_execution_goes_back_as_its_next_attempt() {
-    let failed = json!({ "failedExecution": { "name": "n" }, "event": message("k") });
+    let failed =
+        json!({ "failedExecution": { "name": message("k")["id"] }, "event": message("k") });
     let letter = Letter::new(&failed.to_string()).text("errorClass", "DynamoDB.Throttling");
     let fake = Fake::with([letter, Letter::new(&sample("step-functions-status-failed.json"))]);
     assert_eq!(nightly(&fake).await.redriven, 2);
@@ -105,7 +108,8 @@ fn execution_without_input() -> String {
 async fn an_input_that_was_left_out_of_an_event_is_read_from_the_execution() {
     let fake = Fake::with([Letter::new(&sample(WITHOUT_INPUT))]);
     let mut input = message("large");
-    input["attempt"] = json!(2);
+    // Its own execution, by its name.
+    input["id"] = json!(execution_without_input().rsplit(':').next());
     input["data"]["content"] = json!({ "deviceId": "42" });
     fake.state().inputs.insert(execution_without_input(), input.to_string());
     for request in [json!({ "dryRun": true }), json!({})] {
@@ -113,7 +117,8 @@ async fn an_input_that_was_left_out_of_an_event_is_read_from_the_execution() {
         assert_eq!((report.redriven, report.archived.len()), (1, 0));
     }
     let mut again = message("large");
-    again["attempt"] = json!(3);
+    again["id"] = input["id"].clone();
+    again["attempt"] = json!(1);
     assert_eq!(fake.work(), [again]);
     assert!(fake.left().is_empty());
 }
@@ -251,4 +256,34 @@ async fn an_empty_queue_says_so() {
     let report = nightly(&Fake::with([])).await;
     assert!(report.moved_nothing);
     assert_eq!((report.seen, report.left, report.stopped), (0, Some(0), Stopped::Empty));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_redriven_message_carries_nothing_of_an_earlier_journey() {
+    let mut old = letter("k")
+        .text("errorClass", "DeferredTooLong")
+        .text("errorMessage", "throttled")
+        .text("deferredSince", "2026-11-19T00:00:00Z")
+        .text("theirs", "x");
+    old.attributes.insert("deferrals".to_owned(), ("Number", "300".to_owned()));
+    let fake = Fake::with([old]);
+    nightly(&fake).await;
+    let state = fake.state();
+    let attributes = state.work[0].message_attributes().expect("attributes");
+    let mut names: Vec<_> = attributes.keys().collect();
+    names.sort();
+    assert_eq!(names, ["redrives", "theirs"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_class_is_not_believed_of_a_letter_that_sqs_moved() {
+    // It died of poison once, was restored after a fix, and was then received too often.
+    let old = |key: &str| letter(key).text("errorClass", "NotJson").text("errorMessage", "old");
+    let fake = Fake::with([old("moved").moved_by_sqs(), old("sent")]);
+    let report = nightly(&fake).await;
+    assert_eq!(fake.keys(), ["moved"]);
+    assert_eq!(report.archived, [("NotJson".to_owned(), 1)].into());
+
+    let fake = Fake::with([old("moved").moved_by_sqs().redrives(5)]);
+    assert_eq!(nightly(&fake).await.archived, [("TooManyRedrives".to_owned(), 1)].into());
 }

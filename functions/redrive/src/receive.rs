@@ -1,0 +1,184 @@
+//! Receives letters until there is a reason to stop.
+
+use std::{collections::HashSet, time::Duration};
+
+use tokio::time::{Instant, sleep, timeout_at};
+use tracing::warn;
+
+use crate::{
+    DeadLetter, Error, Stopped,
+    allowance::Reservation,
+    canary::Verdicts,
+    fate::{Fate, Settled, Tally},
+    run::Run,
+};
+
+/// Empty answers in a row after which there is nothing more.
+const EMPTY_ANSWERS: usize = 2;
+
+/// How long to wait after a failed receive: at first, and at most, doubled in between.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// What a receiver is after.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Pass<'v> {
+    /// Letters to keep in hand, for canaries and those that follow them.
+    Scout,
+    /// All letters the canaries of which allow it.
+    Main(&'v Verdicts),
+    /// Only letters that expire, whatever the run was asked for.
+    Sweep,
+}
+
+/// One receiver of several.
+pub(crate) struct Receiver<'r> {
+    pub(crate) run: &'r Run<'r>,
+    pass: Pass<'r>,
+    /// Nothing is received after this.
+    until: Instant,
+    empty_answers: usize,
+    pub(crate) tally: Tally,
+    /// Groups of a FIFO queue of which a letter stays: what is behind it must not overtake it.
+    pub(crate) blocked: HashSet<String>,
+}
+
+/// Why a receiver has ended.
+#[derive(Debug)]
+pub(crate) enum End {
+    Stopped(Stopped),
+    /// The dead-letter queue could not be read.
+    Failed(Error),
+}
+
+impl<'r> Receiver<'r> {
+    pub(crate) fn new(run: &'r Run<'r>, pass: Pass<'r>) -> Self {
+        let until = if matches!(pass, Pass::Sweep) { run.sweep_by } else { run.stop_by };
+        Self {
+            run,
+            pass,
+            until,
+            empty_answers: 0,
+            tally: Tally::default(),
+            blocked: HashSet::new(),
+        }
+    }
+
+    /// Settles all letters that this receiver gets, and returns what came of them.
+    pub(crate) async fn finish(mut self) -> (Tally, End) {
+        loop {
+            match self.next().await {
+                Ok(letters) => self.settle(letters).await,
+                Err(end) => return (self.tally, end),
+            }
+        }
+    }
+
+    /// The letters that are selected of the next answers; at least one.
+    ///
+    /// A receive that fails is tried again with growing pauses until time is up: whoever cannot
+    /// read now may be able to in a minute, and a night has one run. Only a queue that does not
+    /// exist ends the receiver at once.
+    pub(crate) async fn next(&mut self) -> Result<Vec<DeadLetter>, End> {
+        let run = self.run;
+        let mut pause = FIRST_PAUSE;
+        while self.empty_answers < EMPTY_ANSWERS {
+            if Instant::now() >= self.until {
+                return Err(End::Stopped(Stopped::Deadline));
+            }
+            let most = match (self.pass, run.allowance.reserve()) {
+                (Pass::Sweep, _) => crate::dead_letters::MAX_MESSAGES,
+                (_, Reservation::Of(most)) => most,
+                (_, Reservation::WithOthers) => return Err(End::Stopped(Stopped::Empty)),
+                (_, Reservation::Exhausted) => return Err(End::Stopped(Stopped::MaxMessages)),
+            };
+            let receive = run.redriver.dead_letter_queue.receive(most, run.hidden_seconds);
+            let letters = match timeout_at(run.end_by, receive).await {
+                Ok(Ok(letters)) => letters,
+                Ok(Err(error)) => {
+                    self.give_back(most, 0);
+                    if error.is_over_limit() {
+                        return Err(End::Stopped(Stopped::TooManyHidden));
+                    }
+                    let jittered = pause.mul_f64(0.5 + fastrand::f64() / 2.0);
+                    if !error.may_pass() || Instant::now() + jittered >= self.until {
+                        return Err(End::Failed(error));
+                    }
+                    warn!(error = %error, "receive failed, and is tried again");
+                    sleep(jittered).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    continue;
+                }
+                Err(_) => {
+                    self.give_back(most, 0);
+                    return Err(End::Stopped(Stopped::Deadline));
+                }
+            };
+            self.empty_answers = if letters.is_empty() { self.empty_answers + 1 } else { 0 };
+            let sorted = run.select(letters, self.pass, &mut self.tally).await;
+            self.give_back(most, sorted.selected.len());
+            self.record(sorted.excluded).await;
+            if !sorted.selected.is_empty() {
+                return Ok(sorted.selected);
+            }
+        }
+        Err(End::Stopped(Stopped::Empty))
+    }
+
+    fn give_back(&self, reserved: u8, selected: usize) {
+        if !matches!(self.pass, Pass::Sweep) {
+            self.run.allowance.settle(reserved, selected);
+        }
+    }
+
+    /// Records the fates of letters, after those that must not stay are archived.
+    pub(crate) async fn record(&mut self, settled: Vec<Settled>) {
+        for settled in self.run.rescue(settled).await {
+            let blocks = self.run.redriver.dead_letter_queue.is_fifo() && settled.fate.stays();
+            if let (true, Some(group)) = (blocks, &settled.letter.group_id) {
+                self.blocked.insert(group.clone());
+            }
+            self.run.note(&settled);
+            self.tally.record(settled);
+        }
+    }
+
+    /// Leaves letters that nothing was done about to the next run.
+    pub(crate) async fn leave_untried(&mut self, letters: Vec<DeadLetter>) {
+        let untried = letters.into_iter();
+        let untried = untried.map(|letter| Settled::undecoded(letter, Fate::Untried)).collect();
+        self.record(untried).await;
+    }
+
+    /// Settles what was received together.
+    async fn settle(&mut self, letters: Vec<DeadLetter>) {
+        let Pass::Main(verdicts) = self.pass else { return self.leave_untried(letters).await };
+        let planned = self.plan(letters).await;
+        let sorted = self.run.hold_back(planned, verdicts);
+        for letter in sorted.open {
+            self.run.met.forget(&letter.message_id);
+            self.tally.to_meet_again.push(letter.receipt_handle.into());
+            self.run.allowance.give_back(1);
+        }
+        self.record(sorted.held_back).await;
+        self.carry_out(sorted.to_do).await;
+    }
+}
+
+impl End {
+    /// The one of two ends that says more about a run that had both.
+    pub(crate) fn more_telling(self, other: Self) -> Self {
+        if other.rank() > self.rank() { other } else { self }
+    }
+
+    fn rank(&self) -> u8 {
+        match self {
+            Self::Stopped(Stopped::Empty) => 0,
+            Self::Stopped(Stopped::MaxMessages) => 1,
+            Self::Stopped(Stopped::Deadline) => 2,
+            Self::Stopped(Stopped::Canary) => 3,
+            Self::Stopped(Stopped::TooManyHidden) => 4,
+            Self::Stopped(Stopped::ReceiveFailed) | Self::Failed(_) => 5,
+        }
+    }
+}

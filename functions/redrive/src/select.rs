@@ -1,0 +1,72 @@
+//! Which of the letters that were received are this run's business.
+
+use tokio::time::timeout_at;
+use tracing::warn;
+
+use crate::{
+    DeadLetter,
+    fate::{Fate, Settled, Tally},
+    met::Standing,
+    receive::Pass,
+    request::Selection,
+    run::Run,
+};
+
+/// What was received, sorted.
+#[derive(Debug, Default)]
+pub(crate) struct Sorted {
+    pub(crate) selected: Vec<DeadLetter>,
+    /// None of this run's business.
+    pub(crate) excluded: Vec<Settled>,
+}
+
+impl Run<'_> {
+    /// Tells the letters that are this run's business from those that are not.
+    ///
+    /// A letter that was met before has its fate, or will have it, so it is in neither. If all of it
+    /// is confirmed elsewhere, only its deletion went wrong, and is tried again with the newest
+    /// receipt; a failure of that is logged, and leaves the letter to the next run.
+    pub(crate) async fn select(
+        &self,
+        letters: Vec<DeadLetter>,
+        pass: Pass<'_>,
+        tally: &mut Tally,
+    ) -> Sorted {
+        let mut sorted = Sorted::default();
+        let mut confirmed_before = Vec::new();
+        for letter in letters {
+            match self.met.meet(&letter.message_id, &letter.receipt_handle) {
+                Some(Standing::Confirmed) => confirmed_before.push(letter.receipt_handle),
+                Some(Standing::Stays) => tally.release_too(letter),
+                Some(Standing::InHand) => {}
+                None => match self.selection.excludes(&letter, pass) {
+                    Some(fate) => sorted.excluded.push(Settled::undecoded(letter, fate)),
+                    None => sorted.selected.push(letter),
+                },
+            }
+        }
+        if !confirmed_before.is_empty() {
+            let receipts: Vec<&str> = confirmed_before.iter().map(String::as_str).collect();
+            let delete = self.redriver.dead_letter_queue.delete(&receipts);
+            if timeout_at(self.end_by, delete).await.is_err() {
+                warn!("letters that were confirmed earlier could not be deleted in time");
+            }
+        }
+        sorted
+    }
+}
+
+impl Selection {
+    /// The fate of a letter that was not asked for; none if it was.
+    fn excludes(&self, letter: &DeadLetter, pass: Pass<'_>) -> Option<Fate> {
+        if letter.sent >= self.before {
+            Some(Fate::TooNew)
+        } else if self.error_class.as_deref().is_some_and(|wanted| wanted != letter.class()) {
+            Some(Fate::Filtered)
+        } else if matches!(pass, Pass::Sweep) {
+            Some(Fate::Untried)
+        } else {
+            None
+        }
+    }
+}
