@@ -71,6 +71,7 @@ fn roles(deployed: &Deployed, add: &mut impl FnMut(String)) {
         for policy in list(&role["Policies"]) {
             grants(name, &policy["PolicyDocument"], add);
         }
+        reach_of_the_key(name, role, add);
         if !list(&role["ManagedPolicyArns"]).is_empty() {
             add(format!("{name} has managed policies, which grant more than it needs"));
         }
@@ -78,6 +79,32 @@ fn roles(deployed: &Deployed, add: &mut impl FnMut(String)) {
     for kind in ["AWS::IAM::Policy", "AWS::IAM::ManagedPolicy"] {
         for (name, policy) in deployed.of_type(kind) {
             grants(name, &policy["PolicyDocument"], add);
+        }
+    }
+}
+
+/// With a customer key, these services call KMS as the caller and for the caller.
+const ENCRYPTED_BY_KEY: [&str; 3] = ["dynamodb", "s3", "sqs"];
+
+/// A role that may use the key only by way of some services must name each whose actions it has.
+fn reach_of_the_key(name: &str, role: &Value, add: &mut impl FnMut(String)) {
+    let policies = list(&role["Policies"]).iter();
+    let all: Vec<&Value> =
+        policies.flat_map(|policy| statements(&policy["PolicyDocument"])).collect();
+    let actions = |statement: &&Value| list(&statement["Action"]).iter().map(text).collect();
+    let uses_key = |statement: &&&Value| {
+        let actions: Vec<String> = actions(statement);
+        actions.iter().any(|action| action.starts_with("kms:"))
+    };
+    let Some(key) = all.iter().find(uses_key) else { return };
+    let ways = key["Condition"]["StringEquals"]["kms:ViaService"].to_string();
+    for service in ENCRYPTED_BY_KEY {
+        let is_used = all.iter().any(|statement| {
+            let actions: Vec<String> = actions(statement);
+            actions.iter().any(|action| action.starts_with(&format!("{service}:")))
+        });
+        if is_used && !ways.contains(&format!("{service}.")) {
+            add(format!("{name} may not use the key by way of {service}"));
         }
     }
 }
@@ -267,7 +294,15 @@ fn grant<'t>(template: &'t mut Value, role: &str) -> &'t mut Value {
     &mut resource(template, role)["Policies"][0]["PolicyDocument"]["Statement"][0]
 }
 
-const BREAKS: [Break; 20] = [
+const BREAKS: [Break; 21] = [
+    (
+        |t| {
+            let policies = &mut resource(t, "DeviceStateMachineRole")["Policies"];
+            let narrowed = policies.to_string().replace("dynamodb.", "elsewhere.");
+            *policies = serde_json::from_str(&narrowed).unwrap();
+        },
+        "DeviceStateMachineRole may not use the key by way of dynamodb",
+    ),
     (
         |t| grant(t, "ConsumerRole")["Resource"] = json!("*"),
         "ConsumerRole may sqs:ReceiveMessage on everything",
