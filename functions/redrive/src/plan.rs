@@ -45,6 +45,19 @@ impl Reason {
     }
 }
 
+/// Gives a letter up because a person wants that.
+pub(crate) fn give_up(letter: &DeadLetter, decoded: Vec<Result<Event, DecodeError>>) -> Plan {
+    let class = if letter.class().is_empty() { "ArchivedByHand" } else { letter.class() };
+    Plan {
+        messages: Vec::new(),
+        events: decoded.into_iter().filter_map(Result::ok).collect(),
+        archive: Some(Reason {
+            message: format!("archived by hand: {}", Reason::of(letter, class).message),
+            class: class.to_owned(),
+        }),
+    }
+}
+
 /// `decoded` is what the letter's body holds.
 pub(crate) fn plan(
     letter: &DeadLetter,
