@@ -9,7 +9,7 @@ use std::{
 use aws_lambda_events::event::sqs::SqsMessage;
 use futures::FutureExt;
 use runtime::Pacer;
-use shared::{ErrorClass, Event, ExecutionInput, Payload};
+use shared::{ErrorClass, Event, ExecutionInput, Payload, REDRIVES};
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
@@ -31,9 +31,15 @@ pub(crate) struct Item<'a> {
 impl<'a> Item<'a> {
     pub(crate) fn new(record: &'a SqsMessage) -> Self {
         let mut item = Self { record, events: Vec::new(), undecodable: None };
+        let redrives = record.message_attributes.get(REDRIVES);
+        let redrives = redrives.and_then(|redrives| redrives.string_value.as_ref()?.parse().ok());
         for event in shared::decode(record.body.as_deref().unwrap_or_default()) {
             match event {
-                Ok(event) => item.events.push(event),
+                Ok(mut event) => {
+                    // What comes back of a failed execution has no attributes.
+                    event.redrives = event.redrives.max(redrives.unwrap_or(0));
+                    item.events.push(event);
+                }
                 Err(error) => item.undecodable = Some(error.to_string()),
             }
         }

@@ -148,13 +148,15 @@ impl DeadLetter {
         if self.moved_by_sqs { None } else { text(self, name) }
     }
 
-    /// How often this message was redriven. The attribute does not survive an execution, but each
-    /// failed execution that comes back counts one attempt more.
+    /// How often this message was redriven. The attribute does not survive an execution, but the
+    /// execution's input has what it was, and each failed execution that comes back counts one
+    /// attempt more.
     pub(crate) fn redrives(&self, events: &[Event]) -> u64 {
         let attribute = text(self, REDRIVES).and_then(|text| text.parse().ok()).unwrap_or(0);
-        let attempts = events
-            .iter()
-            .map(|event| u64::from(event.attempt.saturating_sub(event.restored).saturating_sub(1)));
+        let attempts = events.iter().map(|event| {
+            let attempts = event.attempt.saturating_sub(event.restored).saturating_sub(1);
+            u64::from(attempts.max(event.redrives))
+        });
         attempts.max().unwrap_or(0).max(attribute)
     }
 }
