@@ -1,6 +1,6 @@
 use aws_lambda_events::event::sqs::{SqsMessage, SqsMessageAttribute};
 use jiff::Timestamp;
-use messages::{DEFERRALS, DEFERRED_SINCE, Event};
+use messages::{DEFERRALS, DEFERRED_SINCE, Event, REDRIVES};
 use platform::{Attribute, Message};
 
 /// A message of the batch and what its body says.
@@ -16,9 +16,14 @@ pub(crate) struct Record<'a> {
 impl<'a> Record<'a> {
     pub(crate) fn decode(message: &'a SqsMessage) -> Self {
         let mut record = Self { message, events: Vec::new(), undecodable: None };
+        let redrives = record.attribute(REDRIVES).and_then(|text| text.parse().ok()).unwrap_or(0);
         for event in messages::decode(message.body.as_deref().unwrap_or_default()) {
             match event {
-                Ok(event) => record.events.push(event),
+                Ok(mut event) => {
+                    // What comes back of a failed execution has no attributes.
+                    event.redrives = event.redrives.max(redrives);
+                    record.events.push(event);
+                }
                 Err(error) => record.undecodable = Some(error.to_string()),
             }
         }

@@ -190,6 +190,15 @@ impl DeadLetterQueue {
         Ok(answer.results.unwrap_or_default().into_iter().next())
     }
 
+    /// Stops a move task.
+    pub(crate) async fn cancel_move(&self, task_handle: &str) -> Result<(), Error> {
+        let call = self.client.cancel_message_move_task().task_handle(task_handle);
+        call.send().await.map(|_| ()).map_err(|error| {
+            let error = DisplayErrorContext(&error);
+            Error::Move(format!("cannot cancel the move task: {error}"))
+        })
+    }
+
     /// How full the queue is.
     pub(crate) async fn depth(&self) -> Result<Depth, Error> {
         let names = [

@@ -34,4 +34,4 @@ pub use executions::Executions;
 pub use managed::Moved;
 pub use redriver::{Answer, Redriver};
 pub use report::{Report, Stopped};
-pub use restore::Restored;
+pub use restore::{Problem, Restored};

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use aws_sdk_sqs::types::ListMessageMoveTasksResultEntry;
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 use tracing::info;
@@ -26,6 +27,25 @@ pub struct Moved {
     pub failure_reason: Option<String>,
 }
 
+/// How the newest move task is doing.
+pub(crate) async fn state(queue: &DeadLetterQueue) -> Result<Moved, Error> {
+    let source = queue.arn().await?;
+    let task = queue.move_task(&source).await?;
+    let task = task.ok_or_else(|| Error::Move(format!("{source} has had no move task")))?;
+    Ok(Moved::from(task))
+}
+
+/// Stops the move task that is under way. What it has moved stays moved.
+pub(crate) async fn cancel(queue: &DeadLetterQueue) -> Result<Moved, Error> {
+    let moved = state(queue).await?;
+    if moved.status != "RUNNING" {
+        let status = moved.status;
+        return Err(Error::Move(format!("no move task is running: the newest is {status}")));
+    }
+    queue.cancel_move(&moved.task_handle).await?;
+    Ok(Moved { status: "CANCELLING".to_owned(), ..moved })
+}
+
 /// Starts a move task and watches it until it ends, or time is up.
 pub(crate) async fn run(
     queue: &DeadLetterQueue,
@@ -39,16 +59,26 @@ pub(crate) async fn run(
     let mut moved = Moved { task_handle, status: "RUNNING".to_owned(), ..Moved::default() };
     loop {
         if let Some(task) = queue.move_task(&source).await? {
-            moved.status = task.status.unwrap_or(moved.status);
-            moved.moved = task.approximate_number_of_messages_moved;
-            moved.to_move = task.approximate_number_of_messages_to_move;
-            moved.failure_reason = task.failure_reason;
+            // Only a task that runs has its handle here.
+            moved = Moved { task_handle: moved.task_handle, ..Moved::from(task) };
         }
         info!(move.status = moved.status, move.moved = moved.moved, "dead letters on the move");
         if moved.status != "RUNNING" || Instant::now() + LOOK_EVERY > until {
             return Ok(moved);
         }
         sleep(LOOK_EVERY).await;
+    }
+}
+
+impl From<ListMessageMoveTasksResultEntry> for Moved {
+    fn from(task: ListMessageMoveTasksResultEntry) -> Self {
+        Self {
+            task_handle: task.task_handle.unwrap_or_default(),
+            status: task.status.unwrap_or_default(),
+            moved: task.approximate_number_of_messages_moved,
+            to_move: task.approximate_number_of_messages_to_move,
+            failure_reason: task.failure_reason,
+        }
     }
 }
 

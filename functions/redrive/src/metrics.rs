@@ -10,7 +10,7 @@ use crate::Report;
 /// there was a run.
 #[derive(Debug, Entry)]
 #[entry(rename_all = "PascalCase")]
-struct Run {
+struct Totals {
     seen: u64,
     selected: u64,
     redriven: u64,
@@ -27,6 +27,8 @@ struct Run {
     oldest_left_seconds: Option<u64>,
     /// 1 if every letter that was due was looked at, else 0.
     complete: u64,
+    /// 1 for a complete run that EventBridge has started, and nothing for any other.
+    nightly_run: Option<u64>,
     canary_succeeded: Option<u64>,
     canary_failed: Option<u64>,
     duration: Duration,
@@ -48,7 +50,7 @@ pub(crate) fn publish(metrics: &Metrics, now: Timestamp, report: &Report) {
         return;
     }
     let time = SystemTime::from(now);
-    let run = Run {
+    let totals = Totals {
         seen: report.seen,
         selected: report.selected,
         redriven: report.redriven,
@@ -63,6 +65,7 @@ pub(crate) fn publish(metrics: &Metrics, now: Timestamp, report: &Report) {
         left: report.left,
         oldest_left_seconds: report.oldest_left_seconds,
         complete: u64::from(report.complete),
+        nightly_run: (report.nightly && report.complete).then_some(1),
         canary_succeeded: report.canary.as_ref().map(|canary| canary.succeeded),
         canary_failed: report
             .canary
@@ -70,7 +73,7 @@ pub(crate) fn publish(metrics: &Metrics, now: Timestamp, report: &Report) {
             .map(|canary| canary.failed + canary.refused + canary.not_started),
         duration: Duration::from_millis(report.duration_ms),
     };
-    metrics.publish(time, run);
+    metrics.publish(time, totals);
     for (error_class, archived) in report.archived.iter().take(MAX_CLASSES) {
         let archived = Archived { error_class, archived: *archived };
         metrics.publish_by(&["ErrorClass"], time, archived);

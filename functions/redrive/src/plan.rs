@@ -45,6 +45,19 @@ impl Reason {
     }
 }
 
+/// Gives a letter up because a person wants that.
+pub(crate) fn give_up(letter: &DeadLetter, decoded: Vec<Result<Event, DecodeError>>) -> Plan {
+    let class = if letter.class().is_empty() { "ArchivedByHand" } else { letter.class() };
+    Plan {
+        messages: Vec::new(),
+        events: decoded.into_iter().filter_map(Result::ok).collect(),
+        archive: Some(Reason {
+            message: format!("archived by hand: {}", Reason::of(letter, class).message),
+            class: class.to_owned(),
+        }),
+    }
+}
+
 /// `decoded` is what the letter's body holds.
 pub(crate) fn plan(
     letter: &DeadLetter,
@@ -135,13 +148,15 @@ impl DeadLetter {
         if self.moved_by_sqs { None } else { text(self, name) }
     }
 
-    /// How often this message was redriven. The attribute does not survive an execution, but each
-    /// failed execution that comes back counts one attempt more.
+    /// How often this message was redriven. The attribute does not survive an execution, but the
+    /// execution's input has what it was, and each failed execution that comes back counts one
+    /// attempt more.
     pub(crate) fn redrives(&self, events: &[Event]) -> u64 {
         let attribute = text(self, REDRIVES).and_then(|text| text.parse().ok()).unwrap_or(0);
-        let attempts = events
-            .iter()
-            .map(|event| u64::from(event.attempt.saturating_sub(event.restored).saturating_sub(1)));
+        let attempts = events.iter().map(|event| {
+            let attempts = event.attempt.saturating_sub(event.restored).saturating_sub(1);
+            u64::from(attempts.max(event.redrives))
+        });
         attempts.max().unwrap_or(0).max(attribute)
     }
 }

@@ -139,6 +139,9 @@ impl<'r> Receiver<'r> {
                 self.blocked.insert(group.clone());
             }
             self.run.note(&settled);
+            if self.run.selection.wants_description() && !matches!(settled.fate, Fate::TooNew) {
+                self.tally.report.describe(&settled);
+            }
             self.tally.record(settled);
         }
     }

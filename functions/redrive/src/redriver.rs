@@ -10,7 +10,7 @@ use crate::{
     Archive, Config, DeadLetterQueue, Error, Executions, Moved, Report, Restored, Stopped, managed,
     metrics,
     request::{Request, Selection},
-    restore,
+    restore::Restorer,
     run::Run,
 };
 
@@ -33,7 +33,7 @@ pub struct Redriver {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Answer {
-    Report(Report),
+    Report(Box<Report>),
     Moved(Moved),
     Restored(Restored),
 }
@@ -53,7 +53,7 @@ impl Redriver {
             Request::Selective(selection) => {
                 // Boxed like the others: nested, these futures overflow the compiler's depth limit.
                 let run = Box::pin(self.redrive(&selection, now, stop_by, end_by));
-                run.await.map(Answer::Report)
+                run.await.map(Box::new).map(Answer::Report)
             }
             Request::Managed { max_per_second } => {
                 let work_queue = self.work_queue.url();
@@ -61,11 +61,19 @@ impl Redriver {
                 let run = Box::pin(managed::run(queue, work_queue, max_per_second, stop_by));
                 run.await.map(Answer::Moved)
             }
-            Request::Restore(documents) => {
-                let segments = self.config.group_key_segments;
-                let (archive, queue) = (&self.archive, &self.work_queue);
-                let run =
-                    Box::pin(restore::run(archive, queue, &documents, segments, now, stop_by));
+            Request::MoveState => managed::state(&self.dead_letter_queue).await.map(Answer::Moved),
+            Request::CancelMove => {
+                managed::cancel(&self.dead_letter_queue).await.map(Answer::Moved)
+            }
+            Request::Restore(request) => {
+                let restorer = Restorer {
+                    archive: &self.archive,
+                    work_queue: &self.work_queue,
+                    group_key_segments: self.config.group_key_segments,
+                    now,
+                    until: stop_by,
+                };
+                let run = Box::pin(restorer.run(&request));
                 run.await.map(Answer::Restored)
             }
         }

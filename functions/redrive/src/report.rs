@@ -2,14 +2,30 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::{Canary, fate::Fate};
+use crate::{
+    Canary,
+    fate::{Fate, Settled},
+    request::Selection,
+};
+
+/// What a report lists at most. Error classes may have any name.
+const MAX_CLASSES: usize = 50;
+const MAX_KEYS: usize = 5;
 
 /// What a run did: its answer, its last log line and its metrics. Every message seen is counted in
 /// exactly one of `redriven`, `archived`, `tooNew`, `filtered`, `failed`, `succeeded` and `running`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "the fields of an answer, each a fact of its own"
+)]
 pub struct Report {
     pub dry_run: bool,
+    /// Whether EventBridge has started the run, and no person.
+    pub nightly: bool,
+    /// In words.
+    pub summary: String,
     /// Messages enqueued before this were selected.
     pub before: String,
     pub seen: u64,
@@ -41,6 +57,13 @@ pub struct Report {
     /// The messages that were redriven and watched first, if there were any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub canary: Option<Canary>,
+    /// How many letters have which error class, without those that are too new. Only in a dry run
+    /// and where letters are selected by class.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub classes: BTreeMap<String, u64>,
+    /// The keys of the first objects that letters are about. Only in a dry run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub first_keys: Vec<String>,
     pub duration_ms: u64,
     pub stopped: Stopped,
     /// Whether all is where it was.
@@ -89,6 +112,49 @@ impl Report {
         self.selected += selected;
     }
 
+    /// Notes what a person may want to know of a letter before it is moved.
+    pub(crate) fn describe(&mut self, settled: &Settled) {
+        let class = match settled.letter.class() {
+            "" => "none",
+            class if self.classes.contains_key(class) || self.classes.len() < MAX_CLASSES => class,
+            _ => "other",
+        };
+        *self.classes.entry(class.to_owned()).or_default() += 1;
+        let key = settled.events.first().map(|event| event.data.key.clone());
+        if let (true, Some(key)) = (self.first_keys.len() < MAX_KEYS, key) {
+            self.first_keys.push(key);
+        }
+    }
+
+    /// What has happened, or in a dry run would have.
+    pub(crate) fn in_words(&self, selection: &Selection) -> String {
+        let would = if self.dry_run { "would be " } else { "" };
+        let archived: u64 = self.archived.values().sum();
+        let mut parts = vec![format!("{} {would}redriven", self.redriven)];
+        for (count, what) in [
+            (archived, format!("{would}archived")),
+            (self.succeeded, "succeeded since".to_owned()),
+            (self.running, "running again".to_owned()),
+            (self.failed, "failed".to_owned()),
+            (self.held_back, "held back, since canaries of their class came to nothing".to_owned()),
+            (self.too_new, "too new".to_owned()),
+            (self.filtered, "not asked for".to_owned()),
+        ] {
+            if count > 0 {
+                parts.push(format!("{count} {what}"));
+            }
+        }
+        let mut words = parts.join(", ");
+        if let (Some(class), 0) = (&selection.error_class, self.selected) {
+            let seen = self.classes.iter().map(|(class, count)| format!("{class} ({count})"));
+            let seen = seen.collect::<Vec<_>>().join(", ");
+            let seen = if seen.is_empty() { "none" } else { &seen };
+            let hint = format!("; no letter has the error class `{class}`, seen were: {seen}");
+            words.push_str(&hint);
+        }
+        words
+    }
+
     /// Adds what another receiver has counted. What is known only at the end of a run is in neither.
     pub(crate) fn merge(&mut self, other: Self) {
         self.seen += other.seen;
@@ -103,6 +169,11 @@ impl Report {
         for (class, count) in other.archived {
             *self.archived.entry(class).or_default() += count;
         }
+        for (class, count) in other.classes {
+            *self.classes.entry(class).or_default() += count;
+        }
+        self.first_keys.extend(other.first_keys);
+        self.first_keys.truncate(MAX_KEYS);
     }
 }
 

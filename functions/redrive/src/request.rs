@@ -1,16 +1,26 @@
-use std::{fmt::Display, ops::RangeInclusive};
+use std::{fmt::Display, ops::RangeInclusive, time::Duration};
 
 use jiff::{Timestamp, Zoned};
 use serde::Deserialize;
 
-use crate::{Config, Error, archive, config, restore::Documents};
+use crate::{
+    Config, Error, archive, config,
+    restore::{Documents, RestoreRequest},
+};
 
 /// What an invocation is to do: its event over the defaults of the environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Request {
-    Selective(Selection),
-    Managed { max_per_second: Option<u32> },
-    Restore(Documents),
+    /// Boxed, because it is much larger than the others.
+    Selective(Box<Selection>),
+    Managed {
+        max_per_second: Option<u32>,
+    },
+    Restore(RestoreRequest),
+    /// How the newest move task is doing.
+    MoveState,
+    /// Stops the move task that is under way.
+    CancelMove,
 }
 
 /// What a selective run is to do.
@@ -24,8 +34,18 @@ pub(crate) struct Selection {
     pub(crate) max_per_second: Option<u32>,
     pub(crate) max_redrives: u64,
     pub(crate) canary_messages: u64,
+    /// Whether EventBridge has started the run, and no person.
+    pub(crate) nightly: bool,
+    /// Archive what is selected, and send nothing.
+    pub(crate) archive: bool,
+    /// Only messages enqueued then or later.
+    pub(crate) since: Option<Timestamp>,
     /// Only messages with this `errorClass`.
     pub(crate) error_class: Option<String>,
+    /// Only messages about an object whose key begins so.
+    pub(crate) key_prefix: Option<String>,
+    /// Only messages with one of these as their id, or as that of an event of theirs.
+    pub(crate) ids: Option<Vec<String>>,
 }
 
 /// The invocation event of a person. A field that is misspelt must not be taken for a default.
@@ -43,6 +63,10 @@ struct Overrides {
     max_redrives: Option<u64>,
     canary_messages: Option<u64>,
     error_class: Option<String>,
+    key_prefix: Option<String>,
+    ids: Option<Vec<String>>,
+    older_than_hours: Option<u32>,
+    newer_than_hours: Option<u32>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
@@ -50,7 +74,10 @@ struct Overrides {
 enum Mode {
     #[default]
     Selective,
+    Archive,
     Managed,
+    MoveState,
+    CancelMove,
     Restore,
 }
 
@@ -62,64 +89,106 @@ struct Scheduled {
     _detail_type: String,
 }
 
+impl Selection {
+    /// Whether the report is to say what letters there are, and not only what became of them.
+    pub(crate) fn wants_description(&self) -> bool {
+        self.dry_run || self.error_class.is_some()
+    }
+}
+
 impl Request {
     pub(crate) fn read(event: &str, config: &Config, now: Timestamp) -> Result<Self, Error> {
-        let overrides = overrides(event)?;
+        let nightly = is_scheduled(event);
+        let overrides = if nightly { Overrides::default() } else { overrides(event)? };
         overrides.check_mode()?;
-        let before = overrides.before.as_deref().unwrap_or("start-of-day");
+        let max_messages = within("maxMessages", overrides.max_messages, &config::MESSAGES)?;
         let rate = within("maxPerSecond", overrides.max_per_second, &config::PER_SECOND)?;
         let max_per_second = rate.or(config.max_per_second);
         match (overrides.mode, overrides.keys, overrides.prefix) {
-            (Mode::Selective, ..) => {}
+            (Mode::Selective | Mode::Archive, ..) => {}
             (Mode::Managed, ..) => return Ok(Self::Managed { max_per_second }),
-            (Mode::Restore, Some(keys), None) => {
-                keys.iter().try_for_each(|key| check_in_archive("keys", key))?;
-                return Ok(Self::Restore(Documents::Keys(keys)));
-            }
-            (Mode::Restore, None, Some(prefix)) => {
-                check_in_archive("prefix", &prefix)?;
-                return Ok(Self::Restore(Documents::Prefix(prefix)));
-            }
-            (Mode::Restore, ..) => {
-                let problem = "mode `restore`: expected either `keys` or `prefix`";
-                return Err(Error::Request(problem.to_owned()));
+            (Mode::MoveState, ..) => return Ok(Self::MoveState),
+            (Mode::CancelMove, ..) => return Ok(Self::CancelMove),
+            (Mode::Restore, keys, prefix) => {
+                return Ok(Self::Restore(RestoreRequest {
+                    documents: read_documents(keys, prefix)?,
+                    dry_run: overrides.dry_run.unwrap_or(false),
+                    max_per_second,
+                    max_messages,
+                }));
             }
         }
-        let max_messages = within("maxMessages", overrides.max_messages, &config::MESSAGES)?;
         let max_redrives = within("maxRedrives", overrides.max_redrives, &config::REDRIVES)?;
         let canaries = within("canaryMessages", overrides.canary_messages, &config::CANARIES)?;
-        if overrides.error_class.as_deref() == Some("") {
-            return Err(Error::Request("`errorClass`: expected a name, found none".to_owned()));
+        for (field, text) in
+            [("errorClass", &overrides.error_class), ("keyPrefix", &overrides.key_prefix)]
+        {
+            if text.as_deref() == Some("") {
+                let problem = format!("`{field}`: expected a name, found none");
+                return Err(Error::Request(problem));
+            }
         }
-        Ok(Self::Selective(Selection {
+        let hours_ago = |hours: u32| now.checked_sub(Duration::from_secs(u64::from(hours) * 3_600));
+        let hours_ago = |field: &str, hours| {
+            hours_ago(hours).map_err(|error| Error::Request(format!("`{field}`: {error}")))
+        };
+        let before = match (&overrides.before, overrides.older_than_hours) {
+            (Some(_), Some(_)) => {
+                let problem = "`olderThanHours`: has no effect beside `before`";
+                return Err(Error::Request(problem.to_owned()));
+            }
+            (_, Some(hours)) => hours_ago("olderThanHours", hours)?,
+            (before, None) => {
+                read_before(before.as_deref().unwrap_or("start-of-day"), config, now)?
+            }
+        };
+        let since = overrides.newer_than_hours.map(|hours| hours_ago("newerThanHours", hours));
+        let archive = overrides.mode == Mode::Archive;
+        let canaries = if archive { Some(0) } else { canaries };
+        Ok(Self::Selective(Box::new(Selection {
             dry_run: overrides.dry_run.unwrap_or(false),
-            before: read_before(before, config, now)?,
+            nightly,
+            archive,
+            before,
+            since: since.transpose()?,
             max_messages: max_messages.or(config.max_messages),
             max_per_second,
             max_redrives: max_redrives.unwrap_or(config.max_redrives),
             canary_messages: canaries.unwrap_or(config.canary_messages),
             error_class: overrides.error_class,
-        }))
+            key_prefix: overrides.key_prefix,
+            ids: overrides.ids,
+        })))
     }
 }
 
 impl Overrides {
     /// A field that its mode would ignore was meant to do something.
     fn check_mode(&self) -> Result<(), Error> {
-        let selective = [
-            ("dryRun", self.dry_run.is_some()),
+        let selection = [
             ("before", self.before.is_some()),
-            ("maxMessages", self.max_messages.is_some()),
+            ("errorClass", self.error_class.is_some()),
+            ("keyPrefix", self.key_prefix.is_some()),
+            ("ids", self.ids.is_some()),
+            ("olderThanHours", self.older_than_hours.is_some()),
+            ("newerThanHours", self.newer_than_hours.is_some()),
+        ];
+        let redrive = [
             ("maxRedrives", self.max_redrives.is_some()),
             ("canaryMessages", self.canary_messages.is_some()),
-            ("errorClass", self.error_class.is_some()),
         ];
+        let bounds =
+            [("dryRun", self.dry_run.is_some()), ("maxMessages", self.max_messages.is_some())];
         let rate = [("maxPerSecond", self.max_per_second.is_some())];
         let restore = [("keys", self.keys.is_some()), ("prefix", self.prefix.is_some())];
+        let all_but_rate = [&selection[..], &redrive, &bounds, &restore].concat();
         let (mode, ignored) = match self.mode {
             Mode::Selective => ("selective", restore.to_vec()),
-            Mode::Managed => ("managed", [&selective[..], &restore].concat()),
-            Mode::Restore => ("restore", [&selective[..], &rate].concat()),
+            Mode::Archive => ("archive", [&redrive[..], &rate, &restore].concat()),
+            Mode::Managed => ("managed", all_but_rate),
+            Mode::MoveState => ("moveState", [&all_but_rate[..], &rate].concat()),
+            Mode::CancelMove => ("cancelMove", [&all_but_rate[..], &rate].concat()),
+            Mode::Restore => ("restore", [&selection[..], &redrive].concat()),
         };
         match ignored.iter().find(|(_, given)| *given) {
             Some((field, _)) => {
@@ -130,11 +199,30 @@ impl Overrides {
     }
 }
 
-fn overrides(event: &str) -> Result<Overrides, Error> {
+/// Whether EventBridge has sent the event, by its rule or by a schedule.
+fn is_scheduled(event: &str) -> bool {
     let is_ours = |source: &str| source == "aws.events" || source == "aws.scheduler";
-    if serde_json::from_str::<Scheduled>(event).is_ok_and(|event| is_ours(&event.source)) {
-        return Ok(Overrides::default());
+    serde_json::from_str::<Scheduled>(event).is_ok_and(|event| is_ours(&event.source))
+}
+
+fn read_documents(keys: Option<Vec<String>>, prefix: Option<String>) -> Result<Documents, Error> {
+    match (keys, prefix) {
+        (Some(keys), None) => {
+            keys.iter().try_for_each(|key| check_in_archive("keys", key))?;
+            Ok(Documents::Keys(keys))
+        }
+        (None, Some(prefix)) => {
+            check_in_archive("prefix", &prefix)?;
+            Ok(Documents::Prefix(prefix))
+        }
+        _ => {
+            let problem = "mode `restore`: expected either `keys` or `prefix`";
+            Err(Error::Request(problem.to_owned()))
+        }
     }
+}
+
+fn overrides(event: &str) -> Result<Overrides, Error> {
     let mut event = serde_json::Deserializer::from_str(event);
     let read: Result<Option<Overrides>, _> = serde_path_to_error::deserialize(&mut event);
     read.map(Option::unwrap_or_default)
@@ -192,7 +280,7 @@ mod tests {
 
     fn read_in(zone: &str, event: &str, now: &str) -> Result<Selection, Error> {
         match read_mode_in(zone, event, now)? {
-            Request::Selective(selection) => Ok(selection),
+            Request::Selective(selection) => Ok(*selection),
             other => panic!("{other:?}"),
         }
     }
@@ -231,11 +319,17 @@ mod tests {
                 max_per_second: Some(100),
                 max_redrives: 5,
                 canary_messages: 3,
+                nightly: true,
+                archive: false,
+                since: None,
                 error_class: None,
+                key_prefix: None,
+                ids: None,
             }
         );
-        assert_eq!(read("{}").expect("accepted"), request);
-        assert_eq!(read("null").expect("accepted"), request);
+        let by_hand = Selection { nightly: false, ..request };
+        assert_eq!(read("{}").expect("accepted"), by_hand);
+        assert_eq!(read("null").expect("accepted"), by_hand);
     }
 
     #[test]
@@ -253,7 +347,8 @@ mod tests {
     fn a_person_overrides_the_defaults() {
         let request = read(
             r#"{"dryRun": true, "before": "2026-11-01T00:00:00+09:00", "maxMessages": 10,
-                "maxPerSecond": 5, "maxRedrives": 9, "canaryMessages": 0, "errorClass": "DeferredTooLong"}"#,
+                "maxPerSecond": 5, "maxRedrives": 9, "canaryMessages": 0, "errorClass": "DeferredTooLong",
+                "keyPrefix": "devices/", "ids": ["a"], "newerThanHours": 48}"#,
         );
         assert_eq!(
             request.expect("accepted"),
@@ -264,11 +359,18 @@ mod tests {
                 max_per_second: Some(5),
                 max_redrives: 9,
                 canary_messages: 0,
+                nightly: false,
+                archive: false,
+                since: Some("2026-11-18T21:00:00Z".parse().expect("time")),
                 error_class: Some("DeferredTooLong".to_owned()),
+                key_prefix: Some("devices/".to_owned()),
+                ids: Some(vec!["a".to_owned()]),
             }
         );
         let now = read(r#"{"before": "now"}"#).expect("accepted").before;
         assert_eq!(now.to_string(), "2026-11-20T21:00:00Z");
+        let old = read(r#"{"olderThanHours": 36}"#).expect("accepted").before;
+        assert_eq!(old.to_string(), "2026-11-19T09:00:00Z");
     }
 
     #[test]
@@ -282,6 +384,8 @@ mod tests {
             (r#"{"maxRedrives": 0}"#, "`maxRedrives`: expected a number from 1 to 1000"),
             (r#"{"canaryMessages": 101}"#, "`canaryMessages`: expected a number from 0 to 100"),
             (r#"{"errorClass": ""}"#, "`errorClass`: expected a name"),
+            (r#"{"keyPrefix": ""}"#, "`keyPrefix`: expected a name"),
+            (r#"{"before": "now", "olderThanHours": 1}"#, "`olderThanHours`: has no effect beside"),
             (r#"{"before": "2026-11-01"}"#, "`before`: expected `start-of-day`, `now` or"),
             (r#"{"source": "aws.s3", "detail-type": "Object Created"}"#, "unknown field `source`"),
         ] {
@@ -300,14 +404,29 @@ mod tests {
         );
         assert_eq!(
             read(r#"{"mode": "restore", "prefix": "dead-letters/"}"#).expect("accepted"),
-            Request::Restore(Documents::Prefix("dead-letters/".to_owned()))
+            Request::Restore(RestoreRequest {
+                documents: Documents::Prefix("dead-letters/".to_owned()),
+                dry_run: false,
+                max_per_second: Some(100),
+                max_messages: None,
+            })
         );
+        assert_eq!(read(r#"{"mode": "moveState"}"#).expect("accepted"), Request::MoveState);
+        assert_eq!(read(r#"{"mode": "cancelMove"}"#).expect("accepted"), Request::CancelMove);
         let error = |event| read(event).expect_err("refused").to_string();
         for (event, problem) in [
             (r#"{"mode": "managed", "dryRun": true}"#, "`dryRun`: has no effect in mode `managed`"),
             (
                 r#"{"mode": "restore", "before": "now"}"#,
                 "`before`: has no effect in mode `restore`",
+            ),
+            (
+                r#"{"mode": "archive", "canaryMessages": 1}"#,
+                "`canaryMessages`: has no effect in mode `archive`",
+            ),
+            (
+                r#"{"mode": "cancelMove", "maxPerSecond": 1}"#,
+                "`maxPerSecond`: has no effect in mode `cancelMove`",
             ),
             (r#"{"keys": ["k"]}"#, "`keys`: has no effect in mode `selective`"),
             (r#"{"mode": "restore"}"#, "expected either `keys` or `prefix`"),

@@ -110,8 +110,9 @@ impl<'a> Run<'a> {
         let released = self.release(&tally.to_release).await;
         let Report { redriven, succeeded, ref archived, .. } = tally.report;
         let moved_nothing = redriven == 0 && succeeded == 0 && archived.is_empty();
-        let report = Report {
+        let mut report = Report {
             dry_run: self.selection.dry_run,
+            nightly: self.selection.nightly,
             before: self.selection.before.to_string(),
             released,
             left: depth.map(|depth| depth.messages),
@@ -122,6 +123,7 @@ impl<'a> Run<'a> {
             moved_nothing: self.selection.dry_run || moved_nothing,
             ..tally.report
         };
+        report.summary = report.in_words(self.selection);
         (report, error)
     }
 

@@ -1,5 +1,6 @@
 //! Which of the letters that were received are this run's business.
 
+use messages::Event;
 use tokio::time::timeout_at;
 use tracing::warn;
 
@@ -57,11 +58,34 @@ impl Run<'_> {
 }
 
 impl Selection {
+    /// Whether a letter is one of those that a person asked for, which is all if they did not say.
+    fn asks_for(&self, letter: &DeadLetter) -> bool {
+        if self.error_class.as_deref().is_some_and(|wanted| wanted != letter.class())
+            || self.since.is_some_and(|since| letter.sent < since)
+        {
+            return false;
+        }
+        if self.key_prefix.is_none() && self.ids.is_none() {
+            return true;
+        }
+        let decoded = messages::decode(&letter.body);
+        let events: Vec<&Event> = decoded.iter().filter_map(|event| event.as_ref().ok()).collect();
+        let has_key = self
+            .key_prefix
+            .as_deref()
+            .is_none_or(|prefix| events.iter().any(|event| event.data.key.starts_with(prefix)));
+        let has_id = self.ids.as_ref().is_none_or(|ids| {
+            let is = |id: &str| ids.iter().any(|wanted| wanted == id);
+            is(&letter.message_id) || events.iter().any(|event| is(event.id.as_str()))
+        });
+        has_key && has_id
+    }
+
     /// The fate of a letter that was not asked for; none if it was.
     fn excludes(&self, letter: &DeadLetter, pass: Pass<'_>) -> Option<Fate> {
         if letter.sent >= self.before {
             Some(Fate::TooNew)
-        } else if self.error_class.as_deref().is_some_and(|wanted| wanted != letter.class()) {
+        } else if !self.asks_for(letter) {
             Some(Fate::Filtered)
         } else if matches!(pass, Pass::Sweep) {
             Some(Fate::Untried)

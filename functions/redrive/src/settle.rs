@@ -10,13 +10,14 @@ use tokio::time::timeout_at;
 
 use crate::{
     DeadLetter, Redriver,
+    archive::GivenUp,
     canary::{Verdict, Verdicts},
     dead_letters::MAX_MESSAGES,
     executions::ExecutionState,
     expiry::{end_of_retention, expires_soon},
     fate::{Failure, Fate, Settled},
     met::Standing,
-    plan::{Plan, Reason, plan},
+    plan::{Plan, Reason, give_up, plan},
     receive::Receiver,
     run::Run,
 };
@@ -84,8 +85,7 @@ impl Run<'_> {
             settled.extend(planned.into_iter().map(untried));
             return settled;
         }
-        let (sent, archived) = future::join(self.send(&planned), self.archive(&planned)).await;
-        let moved = sent.into_iter().zip(archived).map(|(sent, archived)| sent.and(archived));
+        let moved = self.send_and_archive(&planned).await;
         let confirmed = planned.into_iter().zip(moved).map(|((letter, plan), moved)| {
             let fate = match (moved, plan.archive) {
                 (Err(failure), _) => Fate::Failed(failure),
@@ -107,7 +107,11 @@ impl Run<'_> {
         for (letter, decoded) in letters.into_iter().zip(decoded) {
             match decoded {
                 Ok(decoded) => {
-                    let plan = plan(&letter, decoded, self.selection.max_redrives, segments, fifo);
+                    let plan = if self.selection.archive {
+                        give_up(&letter, decoded)
+                    } else {
+                        plan(&letter, decoded, self.selection.max_redrives, segments, fifo)
+                    };
                     planned.push((letter, plan));
                 }
                 Err(failure) => settled.push(Settled::undecoded(letter, Fate::Failed(failure))),
@@ -286,23 +290,37 @@ impl Run<'_> {
             .collect()
     }
 
-    /// For each plan, whether the archive has confirmed what goes there.
+    /// For each plan, whether all that it holds is confirmed where it belongs. What goes both ways
+    /// is sent first, since its document says what was redriven.
+    async fn send_and_archive(&self, planned: &[Planned]) -> Vec<Result<(), Failure>> {
+        let (sent, archived) = future::join(self.send(planned), self.archive(planned)).await;
+        let mut moved: Vec<Result<(), Failure>> =
+            sent.into_iter().zip(archived).map(|(sent, archived)| sent.and(archived)).collect();
+        for ((letter, plan), moved) in planned.iter().zip(&mut moved) {
+            if let (Ok(()), false, Some(reason)) = (&moved, plan.messages.is_empty(), &plan.archive)
+            {
+                let events = plan.events.as_slice();
+                *moved = self.put(GivenUp { letter, events, redriven: true, reason }).await;
+            }
+        }
+        moved
+    }
+
+    /// For each plan, whether the archive has confirmed what goes there and nowhere else.
     async fn archive(&self, planned: &[Planned]) -> Vec<Result<(), Failure>> {
         let puts = planned.iter().map(async |(letter, plan)| match &plan.archive {
-            Some(reason) => self.archive_one(letter, &plan.events, reason).await,
-            None => Ok(()),
+            Some(reason) if plan.messages.is_empty() => {
+                let events = plan.events.as_slice();
+                self.put(GivenUp { letter, events, redriven: false, reason }).await
+            }
+            _ => Ok(()),
         });
         stream::iter(puts).buffered(usize::from(MAX_MESSAGES)).collect().await
     }
 
-    async fn archive_one(
-        &self,
-        letter: &DeadLetter,
-        events: &[Event],
-        reason: &Reason,
-    ) -> Result<(), Failure> {
+    async fn put(&self, given_up: GivenUp<'_>) -> Result<(), Failure> {
         let Redriver { archive, config, .. } = self.redriver;
-        let put = archive.put(letter, events, reason, &config.time_zone, self.now);
+        let put = archive.put(given_up, &config.time_zone, self.now);
         match timeout_at(self.end_by, put).await {
             Ok(result) => result.map_err(Failure::NotArchived),
             Err(_) => Err(Failure::OutOfTime),
@@ -362,7 +380,9 @@ impl Run<'_> {
             let fate = if self.selection.dry_run {
                 Fate::WouldArchive(reason)
             } else {
-                match self.archive_one(&letter, &events, &reason).await {
+                let given_up =
+                    GivenUp { letter: &letter, events: &events, redriven: false, reason: &reason };
+                match self.put(given_up).await {
                     Ok(()) => Fate::Archived(reason),
                     Err(failure) => Fate::Failed(failure),
                 }

@@ -21,7 +21,7 @@ const GRANTED: Duration = Duration::from_mins(2);
 const POLL: Duration = Duration::from_millis(200);
 
 /// What AWS does with these grants happens inside AWS: the emulator does not do it.
-const NOT_OBSERVABLE: [(&str, &str, &str); 13] = [
+const NOT_OBSERVABLE: [(&str, &str, &str); 14] = [
     (
         "ConsumerRole",
         "s3:ListBucket",
@@ -29,6 +29,7 @@ const NOT_OBSERVABLE: [(&str, &str, &str); 13] = [
     ),
     ("RedriveRole", "sqs:StartMessageMoveTask", "the emulator knows no move tasks"),
     ("RedriveRole", "sqs:ListMessageMoveTasks", "the emulator knows no move tasks"),
+    ("RedriveRole", "sqs:CancelMessageMoveTask", "the emulator knows no move tasks"),
     ("DeviceStateMachineRole", "states:DescribeExecution", "how a Map Run watches its children"),
     ("DeviceStateMachineRole", "states:StopExecution", "how a Map Run stops its children"),
     ("DeviceStateMachineRole", "logs:CreateLogDelivery", "delivery of execution logs"),

@@ -34,6 +34,10 @@ pub struct Event {
     /// are forgiven.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub restored: u32,
+    /// How often the message that started the execution had been redriven. The message attribute
+    /// that counts this does not survive an execution, so the consumer writes it here.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub redrives: u32,
     /// Which version of which object.
     pub data: Object,
 }
@@ -106,6 +110,7 @@ impl From<S3Event<'_>> for Event {
             time: s3.time,
             attempt: 0,
             restored: 0,
+            redrives: 0,
             data: Object {
                 bucket: s3.bucket.to_owned(),
                 key: s3.key,
@@ -143,7 +148,7 @@ impl Event {
     /// The event with its failures so far forgiven, as a person puts it back from the archive.
     #[must_use]
     pub fn forgiven(self) -> Self {
-        Self { restored: self.attempt, ..self }
+        Self { restored: self.attempt, redrives: 0, ..self }
     }
 
     /// The message body. SQS takes no U+FFFE and no U+FFFF, which a key may hold, so they are
@@ -183,6 +188,8 @@ pub struct ExecutionInput<'a> {
     attempt: u32,
     #[serde(skip_serializing_if = "is_zero")]
     restored: u32,
+    #[serde(skip_serializing_if = "is_zero")]
+    redrives: u32,
     data: ExecutionData<'a>,
 }
 
@@ -212,6 +219,7 @@ impl<'a> ExecutionInput<'a> {
             time: event.time,
             attempt: event.attempt,
             restored: event.restored,
+            redrives: event.redrives,
             data: ExecutionData { object: &event.data, content, overwritten },
         }
     }

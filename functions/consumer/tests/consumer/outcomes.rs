@@ -352,3 +352,12 @@ async fn every_message_is_counted_once_and_reasons_are_counted_beside() {
     );
     assert_eq!((&cause["Cause"], &cause["Deferred"]), (&json!("Throttled"), &json!(2)));
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_execution_is_told_how_often_its_message_was_redriven() {
+    let fake = Fake::new();
+    let mut redriven = record("redriven");
+    redriven["messageAttributes"]["redrives"] = json!({ "dataType": "Number", "stringValue": "3" });
+    assert!(consume(&fake, vec![redriven]).await.is_empty());
+    assert_eq!(fake.state().executions[0].1["redrives"], 3);
+}

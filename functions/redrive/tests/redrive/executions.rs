@@ -108,3 +108,20 @@ async fn a_file_that_is_no_json_lines_is_poison_and_one_that_s3_withheld_is_not(
     assert_eq!(report.archived, [("States.ItemReaderFailed".to_owned(), 1)].into());
     assert_eq!(fake.keys(), ["withheld"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_execution_does_not_forget_the_redrives_that_its_message_had() {
+    let failed = |redrives: u32, key: &str| {
+        let mut event = message(key);
+        event["redrives"] = json!(redrives);
+        let body = json!({ "failedExecution": { "name": id(key) }, "event": event });
+        Letter::new(&body.to_string()).text("errorClass", "E")
+    };
+    let fake = Fake::with([failed(4, "four"), failed(5, "five")]);
+    let report = nightly(&fake).await;
+    assert_eq!((report.redriven, report.archived["E"]), (1, 1));
+    assert_eq!(fake.keys(), ["four"]);
+    let state = fake.state();
+    let attributes = state.work[0].message_attributes().expect("attributes");
+    assert_eq!(attributes["redrives"].string_value(), Some("5"));
+}

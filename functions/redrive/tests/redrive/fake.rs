@@ -16,6 +16,7 @@ use aws_sdk_sfn::types::{ExecutionStatus, error::ExecutionDoesNotExist};
 use aws_sdk_sqs::{
     Client,
     operation::{
+        cancel_message_move_task::CancelMessageMoveTaskOutput,
         change_message_visibility_batch::ChangeMessageVisibilityBatchOutput,
         delete_message_batch::DeleteMessageBatchOutput,
         get_queue_attributes::GetQueueAttributesOutput,
@@ -47,7 +48,7 @@ pub(crate) struct Letter {
     pub(crate) sent: Timestamp,
     pub(crate) attributes: HashMap<String, (&'static str, String)>,
     pub(crate) group: Option<String>,
-    moved_by_sqs: bool,
+    pub(crate) moved_by_sqs: bool,
     pub(crate) hidden_until: Option<Instant>,
     pub(crate) receives: u32,
 }
@@ -107,6 +108,7 @@ pub(crate) struct Fake {
 #[derive(Default)]
 pub(crate) struct State {
     pub(crate) letters: Vec<Letter>,
+    metrics: Vec<u8>,
     /// The n-th receive fails.
     pub(crate) receive_breaks_at: Option<u32>,
     /// Receives fail from the n-th on.
@@ -167,7 +169,26 @@ impl State {
     }
 }
 
+/// Takes what is written as metrics.
+struct Lines(Fake);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.state().metrics.extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 impl Fake {
+    /// All that was published.
+    pub(crate) fn metrics(&self) -> String {
+        String::from_utf8(self.state().metrics.clone()).expect("UTF-8")
+    }
+
     pub(crate) fn with(letters: impl IntoIterator<Item = Letter>) -> Self {
         let fake = Self::default();
         for (n, letter) in letters.into_iter().enumerate() {
@@ -224,7 +245,7 @@ impl Fake {
 
     pub(crate) fn redriver(&self) -> Redriver {
         Redriver {
-            metrics: Metrics::to("Sluice", "redrive", std::io::sink()),
+            metrics: Metrics::to("Sluice", "redrive", Lines(self.clone())),
             config: Config {
                 time_zone: TimeZone::get("Asia/Seoul").expect("zone"),
                 max_redrives: 5,
@@ -247,7 +268,7 @@ impl Fake {
         format!("http://x/{name}{}", if self.fifo { ".fifo" } else { "" })
     }
 
-    #[expect(clippy::too_many_lines, reason = "seven calls, one after the other")]
+    #[expect(clippy::too_many_lines, reason = "eight calls, one after the other")]
     fn sqs(&self) -> Client {
         let error =
             |code: &str| ErrorMetadata::builder().code(code).message("as the test says").build();
@@ -400,13 +421,20 @@ impl Fake {
             let task = ListMessageMoveTasksResultEntry::builder()
                 .status(if done { "COMPLETED" } else { "RUNNING" })
                 .approximate_number_of_messages_moved(state.calls["tasks"].into())
-                .approximate_number_of_messages_to_move(9);
+                .approximate_number_of_messages_to_move(9)
+                .set_task_handle((!done).then(|| "handle".to_owned()));
             ListMessageMoveTasksOutput::builder().results(task.build()).build()
+        });
+        let fake = self.clone();
+        let cancel = mock!(Client::cancel_message_move_task).then_compute_output(move |request| {
+            assert_eq!(request.task_handle(), Some("handle"));
+            fake.state().called("cancel");
+            CancelMessageMoveTaskOutput::builder().build()
         });
         mock_client!(
             aws_sdk_sqs,
             RuleMode::MatchAny,
-            &[&receive, &delete, &release, &send, &attributes, &start, &tasks],
+            &[&receive, &delete, &release, &send, &attributes, &start, &tasks, &cancel],
             |config| config.retry_config(aws_sdk_sqs::config::retry::RetryConfig::disabled())
         )
     }

@@ -82,3 +82,70 @@ async fn two_runs_at_once_do_no_harm() {
     assert_eq!(fake.work().len(), 300);
     assert!(fake.left().is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn letters_are_selected_by_key_by_age_and_by_id() {
+    let id = |key: &str| message(key)["id"].clone();
+    for (request, selected) in [
+        (json!({ "keyPrefix": "devices/4" }), vec!["devices/42", "devices/43"]),
+        (json!({ "olderThanHours": 40 }), vec!["devices/43"]),
+        (json!({ "newerThanHours": 40 }), vec!["devices/42", "other"]),
+        (json!({ "ids": ["message-2", id("devices/42")] }), vec!["devices/42", "other"]),
+        (json!({ "ids": ["message-2"], "keyPrefix": "devices/" }), vec![]),
+    ] {
+        let fake = Fake::with([
+            letter("devices/42"),
+            letter("devices/43").sent("2026-11-18T15:00:00Z"),
+            letter("other"),
+        ]);
+        let report = redrive(&fake, &request).await.expect("a report");
+        assert_eq!(fake.keys(), selected, "{request}");
+        assert_eq!(report.filtered + report.too_new, 3 - selected.len() as u64);
+        assert_eq!(fake.visible(), 3 - selected.len());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dry_run_counts_the_classes_and_names_the_first_objects() {
+    let letters = (0..20).map(|n| letter(&format!("k{n:02}")));
+    let letters = letters.enumerate().map(|(n, letter)| match n {
+        0..12 => letter.text("errorClass", "E"),
+        12..15 => letter.text("errorClass", "NotJson"),
+        _ => letter,
+    });
+    let fake = Fake::with(letters);
+    let report = redrive(&fake, &json!({ "dryRun": true })).await.expect("a report");
+    let classes = [("E", 12), ("NotJson", 3), ("none", 5)];
+    let classes = classes.map(|(class, count)| (class.to_owned(), count));
+    assert_eq!(report.classes, classes.into());
+    assert_eq!(report.first_keys.len(), 5);
+    assert_eq!(report.summary, "17 would be redriven, 3 would be archived");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_class_that_no_letter_has_is_named_beside_those_that_there_are() {
+    let fake = Fake::with((0..16).map(|n| letter(&format!("k{n}")).text("errorClass", "NotJson")));
+    let report = redrive(&fake, &json!({ "errorClass": "NotJsn" })).await.expect("a report");
+    assert_eq!(report.filtered, 16);
+    let hint = "no letter has the error class `NotJsn`, seen were: NotJson (16)";
+    assert!(report.summary.contains(hint), "{}", report.summary);
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_a_complete_run_of_the_rule_counts_as_a_nightly_run() {
+    let nightly_run = |fake: &Fake| fake.metrics().contains(r#""NightlyRun":1"#);
+    let fake = many(1_000);
+    assert!(nightly(&fake).await.nightly);
+    assert!(nightly_run(&fake));
+
+    let by_hand = many(10);
+    assert!(!redrive(&by_hand, &json!({})).await.expect("a report").nightly);
+    assert!(by_hand.metrics().contains(r#""Complete":1"#));
+    assert!(!nightly_run(&by_hand));
+
+    let mut cut_short = many(1_000);
+    cut_short.max_per_second = Some(1);
+    assert!(!nightly(&cut_short).await.complete);
+    assert!(cut_short.metrics().contains(r#""Complete":0"#));
+    assert!(!nightly_run(&cut_short));
+}

@@ -2,6 +2,7 @@
 
 #![expect(clippy::expect_used, reason = "a test may panic")]
 
+mod archive;
 mod canary;
 mod executions;
 mod expiry;
@@ -41,7 +42,7 @@ async fn redrive(fake: &Fake, request: &Value) -> Result<Report, Error> {
 
 fn report(answer: Answer) -> Report {
     match answer {
-        Answer::Report(report) => report,
+        Answer::Report(report) => *report,
         other => panic!("{other:?}"),
     }
 }

@@ -53,6 +53,16 @@ async fn managed_mode_says_why_sqs_refuses() {
     }
 }
 
+/// The counts of a restore, without what it says of them in words.
+fn counts(answer: Answer) -> Restored {
+    match answer {
+        Answer::Restored(restored) => {
+            Restored { summary: String::new(), problems: Vec::new(), ..restored }
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
 /// Two archived messages: poison, and an event whose executions failed.
 async fn archived() -> Fake {
     let mut failed = message("failed");
@@ -69,7 +79,7 @@ async fn archived_messages_go_back_with_their_failures_forgiven() {
     let fake = archived().await;
     let request = json!({ "mode": "restore", "prefix": "dead-letters/date=2026-11-20/" });
     let answer = invoke(&fake, &request).await.expect("an answer");
-    assert_eq!(answer, Answer::Restored(Restored { restored: 3, ..Restored::default() }));
+    assert_eq!(counts(answer), Restored { restored: 3, ..Restored::default() });
     let state = fake.state();
     assert!(state.work.iter().all(|entry| entry.message_attributes().is_none()));
     assert!(state.archive.values().all(|document| document["restoredAt"] == now().to_string()));
@@ -102,10 +112,10 @@ async fn what_was_restored_is_not_restored_again() {
     let key = format!("dead-letters/date=2026-11-20/{id}.json");
     let request = json!({ "mode": "restore", "keys": [key, "dead-letters/none.json"] });
     let one = invoke(&fake, &request).await.expect("an answer");
-    assert_eq!(one, Answer::Restored(Restored { restored: 1, failed: 1, ..Restored::default() }));
+    assert_eq!(counts(one), Restored { restored: 1, failed: 1, ..Restored::default() });
     let again = invoke(&fake, &request).await.expect("an answer");
     let expected = Restored { restored_before: 1, failed: 1, ..Restored::default() };
-    assert_eq!(again, Answer::Restored(expected));
+    assert_eq!(counts(again), expected);
     assert_eq!(fake.state().work.len(), 1);
 }
 
@@ -115,7 +125,7 @@ async fn what_the_work_queue_does_not_confirm_is_not_marked() {
     fake.state().fails_every.insert("send", 1);
     let request = json!({ "mode": "restore", "prefix": "dead-letters/" });
     let answer = invoke(&fake, &request).await.expect("an answer");
-    assert_eq!(answer, Answer::Restored(Restored { failed: 3, ..Restored::default() }));
+    assert_eq!(counts(answer), Restored { failed: 3, ..Restored::default() });
     assert!(fake.state().archive.values().all(|document| document.get("restoredAt").is_none()));
 }
 
@@ -126,10 +136,36 @@ async fn what_cannot_be_decoded_is_not_marked_as_restored() {
     nightly(&fake).await;
     fake.state().work.clear();
     let request = json!({ "mode": "restore", "prefix": "dead-letters/" });
-    let restore = async || invoke(&fake, &request).await.expect("an answer");
+    let restore = async || counts(invoke(&fake, &request).await.expect("an answer"));
 
+    // The second record was redriven when the first was archived.
+    let nothing = Restored { nothing_to_send: 1, ..Restored::default() };
+    assert_eq!(restore().await, nothing);
+    assert!(fake.state().archive.values().all(|document| document.get("restored").is_none()));
+
+    // As newer code would decode it.
+    for document in fake.state().archive.values_mut() {
+        document["body"] = json!(body);
+    }
+    let restored = Restored { restored: 1, ..Restored::default() };
+    assert_eq!(restore().await, restored);
+    assert_eq!(fake.keys(), ["devices/42/state 2026-11-20T21:00:00Z.json"]);
+    let before = Restored { restored_before: 1, ..Restored::default() };
+    assert_eq!(restore().await, before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_newer_code_decodes_in_part_is_restored_in_part() {
+    let body = sample("s3-two-records.json");
+    let fake = Fake::with([Letter::new(&body.replace("\"2.1\"", "\"3.1\""))]);
+    nightly(&fake).await;
+    for document in fake.state().archive.values_mut() {
+        document["body"] = json!(body.replacen("\"2.1\"", "\"3.1\"", 1));
+    }
+    let request = json!({ "mode": "restore", "prefix": "dead-letters/" });
+    let restore = async || counts(invoke(&fake, &request).await.expect("an answer"));
     let in_part = Restored { restored_in_part: 1, ..Restored::default() };
-    assert_eq!(restore().await, Answer::Restored(in_part));
+    assert_eq!(restore().await, in_part);
     let second = messages::decode(&body).remove(1).expect("decodable");
     let mark = fake.state().archive.values().next().expect("a document")["restored"].clone();
     assert_eq!(mark["executions"], json!([second.execution_name()]));
@@ -138,16 +174,76 @@ async fn what_cannot_be_decoded_is_not_marked_as_restored() {
     assert!(left.contains("expected version 2.x, found `3.1`"), "{left}");
     // The same code finds no more in it.
     let before = Restored { restored_before: 1, ..Restored::default() };
-    assert_eq!(restore().await, Answer::Restored(before.clone()));
-    assert_eq!(fake.keys(), ["devices/7/한글+1.json"]);
+    assert_eq!(restore().await, before);
+}
 
-    // As newer code would decode it.
-    for document in fake.state().archive.values_mut() {
-        document["body"] = json!(body);
+#[tokio::test(start_paused = true)]
+async fn a_restore_can_be_tried_bounded_and_slowed() {
+    let fake = archived().await;
+    let restore = async |request: Value| {
+        let mut whole = json!({ "mode": "restore", "prefix": "dead-letters/" });
+        let fields = whole.as_object_mut().expect("an object");
+        fields.extend(request.as_object().expect("an object").clone());
+        invoke(&fake, &whole).await.expect("an answer")
+    };
+    let Answer::Restored(dry) = restore(json!({ "dryRun": true })).await else { panic!("mode") };
+    assert_eq!((dry.restored, dry.dry_run), (3, true));
+    assert_eq!(dry.summary, "3 would be restored");
+    assert!(fake.state().work.is_empty());
+    let one = counts(restore(json!({ "maxMessages": 1 })).await);
+    assert_eq!(one, Restored { restored: 1, left: 2, ..Restored::default() });
+    let begin = Instant::now();
+    let slow = counts(restore(json!({ "maxPerSecond": 1 })).await);
+    assert_eq!((slow.restored, slow.restored_before), (2, 1));
+    assert_eq!(begin.elapsed().as_secs(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restore_says_what_is_wrong_with_a_key_or_a_prefix() {
+    let fake = archived().await;
+    for (request, problem) in [
+        (json!({ "keys": ["dead-letters/none.json"] }), "has no document with this key"),
+        (json!({ "prefix": "dead-letters/date=2025" }), "has no document with this prefix"),
+    ] {
+        let mut request = request;
+        request["mode"] = json!("restore");
+        let answer = invoke(&fake, &request).await.expect("an answer");
+        let Answer::Restored(restored) = answer else { panic!("{answer:?}") };
+        let [found] = restored.problems.as_slice() else { panic!("{restored:?}") };
+        assert!(found.problem.contains(problem), "{found:?}");
+        assert!(found.key.starts_with("dead-letters/"));
     }
-    let restored = Restored { restored: 1, ..Restored::default() };
-    assert_eq!(restore().await, Answer::Restored(restored));
-    let first = "devices/42/state 2026-11-20T21:00:00Z.json";
-    assert_eq!(fake.keys(), [first, "devices/7/한글+1.json"]);
-    assert_eq!(restore().await, Answer::Restored(before));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_move_task_can_be_asked_for_and_cancelled() {
+    let fake = Fake::with([]);
+    fake.state().looks_until_moved = 3;
+    let moved = async |mode: &str| match invoke(&fake, &json!({ "mode": mode })).await? {
+        Answer::Moved(moved) => Ok::<_, Error>((moved.status, moved.task_handle)),
+        other => panic!("{other:?}"),
+    };
+    let running = ("RUNNING".to_owned(), "handle".to_owned());
+    assert_eq!(moved("moveState").await.expect("a task"), running);
+    let cancelled = moved("cancelMove").await.expect("a task");
+    assert_eq!(cancelled.0, "CANCELLING");
+    assert_eq!(fake.state().calls["cancel"], 1);
+    let error = moved("cancelMove").await.expect_err("an error").to_string();
+    assert!(error.contains("the newest is COMPLETED"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_person_can_archive_without_sending() {
+    let fake = Fake::with([letter("a").text("errorClass", "E"), letter("b")]).canaries(
+        3,
+        now(),
+        aws_sdk_sfn::types::ExecutionStatus::Succeeded,
+    );
+    let report = redrive(&fake, &json!({ "mode": "archive" })).await.expect("a report");
+    let archived = [("ArchivedByHand".to_owned(), 1), ("E".to_owned(), 1)];
+    assert_eq!(report.archived, archived.into());
+    assert!(fake.work().is_empty() && fake.left().is_empty());
+    let state = fake.state();
+    let reasons: Vec<_> = state.archive.values().map(|document| &document["message"]).collect();
+    assert!(reasons.contains(&&json!("archived by hand: no reason was given")), "{reasons:?}");
 }
