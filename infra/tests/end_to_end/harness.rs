@@ -175,52 +175,22 @@ fn zone_where_it_is_midday() -> String {
 }
 
 impl Shared {
-    async fn log_of(&self, text: &str) -> Vec<LogLine> {
-        let outputs = &self.stack.outputs;
-        let functions = [
-            outputs.forwarder_function_name.as_ref(),
-            Some(&outputs.consumer_function_name),
-            Some(&outputs.redrive_function_name),
-            outputs.ordered_redrive_function_name.as_ref(),
-        ];
-        let mut lines = Vec::new();
-        for function in functions.into_iter().flatten() {
-            let request = json!({
-                "logGroupName": format!("/aws/lambda/{function}"),
-                "filterPattern": format!("\"{text}\""),
-            });
-            let target = Some("Logs_20140328.FilterLogEvents");
-            let (status, answer) = post(
-                &self.stack.endpoint,
-                "logs",
-                "application/x-amz-json-1.1",
-                target,
-                request.to_string(),
-            )
-            .await;
-            // A function that has not run yet has no log group.
-            if status != 200 {
-                continue;
-            }
-            let answer: Value = serde_json::from_str(&answer).unwrap();
-            for event in answer["events"].as_array().into_iter().flatten() {
-                let line = event["message"].as_str().unwrap_or_default().trim();
-                lines.push(LogLine {
-                    function: function.clone(),
-                    text: line.to_owned(),
-                    json: serde_json::from_str(line).unwrap_or_default(),
-                });
-            }
-        }
-        lines.sort_by(|a, b| a.time().cmp(b.time()));
-        lines
+    /// The emulator's log, in which the lines of the functions are.
+    fn log_of(&self, text: &str) -> Vec<LogLine> {
+        let log = std::fs::read_to_string(&self.stack.log).unwrap_or_default();
+        let of_functions = log.lines().filter(|line| line.starts_with('{') && line.contains(text));
+        let lines = of_functions.map(|line| LogLine {
+            text: line.to_owned(),
+            json: serde_json::from_str(line).unwrap_or_default(),
+        });
+        // Metrics are lines as well, and name no object.
+        lines.filter(|line| line.json.get("_aws").is_none()).collect()
     }
 }
 
 /// A line that a function wrote.
 #[derive(Debug)]
 pub(crate) struct LogLine {
-    pub(crate) function: String,
     text: String,
     json: Value,
 }
@@ -229,10 +199,6 @@ impl LogLine {
     /// The outcome, in the lines that tell one.
     pub(crate) fn message(&self) -> &str {
         self.json["message"].as_str().unwrap_or_default()
-    }
-
-    fn time(&self) -> &str {
-        self.json["timestamp"].as_str().unwrap_or_default()
     }
 }
 
@@ -257,11 +223,11 @@ impl Drop for Sluice {
 async fn story(shared: &Shared, prefix: &str) -> String {
     /// The last of them, since a burst writes thousands.
     const MOST: usize = 300;
-    let lines = shared.log_of(prefix).await;
+    let lines = shared.log_of(prefix);
     let left_out = lines.len().saturating_sub(MOST);
     let mut story = format!("the story of {prefix} ({left_out} earlier lines left out):\n");
     for line in lines.iter().skip(left_out) {
-        writeln!(story, "  {}: {}", line.function, line.text).unwrap();
+        writeln!(story, "  {}", line.text).unwrap();
     }
     let outputs = &shared.stack.outputs;
     let queues =
@@ -901,9 +867,9 @@ impl Sluice {
     }
 
     /// The log lines of all functions with this text in them, an event id or a key for instance, in
-    /// the order of their times.
-    pub(crate) async fn log_of(&self, text: &str) -> Vec<LogLine> {
-        self.shared.log_of(text).await
+    /// the order in which they were written.
+    pub(crate) fn log_of(&self, text: &str) -> Vec<LogLine> {
+        self.shared.log_of(text)
     }
 
     pub(crate) async fn look_into(&self, queue_url: &str) -> Vec<Value> {

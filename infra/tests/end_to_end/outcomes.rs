@@ -69,7 +69,7 @@ async fn one_write_by_every_route_is_one_execution() {
     sluice.drained().await;
     // Lines and not calls: the SDK repeats a call whose answer is late, and a message that shares a
     // batch with a throttled one of another test is deferred and tried in another batch.
-    let ends = sluice.log_of(&write.event_id).await;
+    let ends = sluice.log_of(&write.event_id);
     let tried = ends.iter().filter(|line| ["started", "duplicate"].contains(&line.message()));
     assert!(tried.count() >= 7, "all seven were tried: {ends:#?}");
     assert_eq!(sluice.executions().await.get(&write.event_id), Some(&1));
@@ -92,7 +92,7 @@ async fn what_shares_a_batch_with_a_throttled_message_waits_and_starts() {
     sluice.enqueue_together(&bodies).await;
     sluice
         .eventually("the throttled one was deferred twice", async || {
-            let lines = sluice.log_of(throttled).await;
+            let lines = sluice.log_of(throttled);
             match lines.iter().filter(|line| line.message() == "deferred").count() {
                 2.. => Ok(()),
                 times => Err(format!("{times} times")),
