@@ -130,7 +130,8 @@ async fn redrive(world: &World) {
         dead_letter("redriven", &event("redriven"), 0),
         dead_letter("archived", &failed.to_string(), 5),
     ];
-    let answer = redriver.handle("{}", deadline(), now()).await.unwrap();
+    let nightly = sample("scheduled-event.json");
+    let answer = redriver.handle(&nightly, deadline(), now()).await.unwrap();
     let Answer::Report(report) = answer else { panic!("{answer:?}") };
     assert_eq!((report.redriven, report.archived.len()), (1, 1), "{report:?}");
     let restore = json!({ "mode": "restore", "prefix": "dead-letters/" });
