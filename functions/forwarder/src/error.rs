@@ -2,7 +2,8 @@ use messages::DecodeError;
 use platform::SendError;
 
 /// Why an invocation failed. Lambda repeats it twice and then hands the whole event to the
-/// dead-letter queue; what was sent already is sent again, which is harmless, because ids are.
+/// dead-letter queue; what was sent already is sent again, which is harmless, because ids
+/// are deterministic.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("{} of {events} events cannot be decoded, first: {}", failures.len(), First(failures))]

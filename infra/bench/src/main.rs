@@ -118,7 +118,7 @@ async fn main() -> Result<()> {
     let markdown = results.markdown();
     let path = bench.join("results.md");
     fs::write(&path, &markdown).with_context(|| format!("cannot write {}", path.display()))?;
-    results.write_section(&cli.root.join("README.md"))?;
+    results.write_section(&cli.root.join("infra/docs/performance.md"))?;
     println!("{markdown}");
     Ok(())
 }

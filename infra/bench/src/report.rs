@@ -235,13 +235,13 @@ impl Results {
         )
     }
 
-    /// The section of the README, between its two markers.
-    pub fn write_section(&self, readme: &Path) -> Result<()> {
+    /// The section of the page about performance, between its two markers.
+    pub fn write_section(&self, page: &Path) -> Result<()> {
         const BEGIN: &str = "<!-- written by cargo sluice bench -->\n";
         const END: &str = "<!-- end of what cargo sluice bench has written -->";
-        let text = fs::read_to_string(readme)?;
-        let (before, rest) = text.split_once(BEGIN).context("no marker in the README")?;
-        let (_, after) = rest.split_once(END).context("no second marker in the README")?;
+        let text = fs::read_to_string(page)?;
+        let (before, rest) = text.split_once(BEGIN).context("no marker in the page")?;
+        let (_, after) = rest.split_once(END).context("no second marker in the page")?;
         let case = Case::Forwarder;
         let mut section = self.provenance();
         section.push_str(
@@ -251,17 +251,17 @@ impl Results {
         section.push_str("\nThe consumer, ten events, each with its object read:\n\n");
         section.push_str(&self.table(Case::Consumer));
         for plot in ["burst", "cold-start", "cpu", "memory"] {
-            _ = writeln!(section, "\n![{plot}](infra/bench/plots/{plot}.svg)");
+            _ = writeln!(section, "\n![{plot}](../bench/plots/{plot}.svg)");
         }
         let goals = self.goals();
         let met = goals.iter().filter(|goal| goal.met).count();
         _ = write!(
             section,
             "\n{met} of {} goals are met; all of them, and the plots, are in \
-             [infra/bench/results.md](infra/bench/results.md).\n",
+             [results.md](../bench/results.md).\n",
             goals.len()
         );
-        fs::write(readme, format!("{before}{BEGIN}{section}{END}{after}"))?;
+        fs::write(page, format!("{before}{BEGIN}{section}{END}{after}"))?;
         Ok(())
     }
 }

@@ -8,7 +8,7 @@ use local::{Build, Error, Job, Project, Tools, for_cargo, make_folder};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Bench {
     /// Measure the functions beside their peers; write the report, the plots and the section of the
-    /// README. The peers in `without` are left out; `timeline` is what the demo has counted.
+    /// page about performance. The peers in `without` are left out; `timeline` is what the demo has counted.
     Compare { rounds: u32, without: Vec<String>, timeline: PathBuf },
     /// Compare what repeats with the committed numbers.
     Guard,

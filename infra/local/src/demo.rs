@@ -61,8 +61,8 @@ const READS_AT_ONCE: usize = 16;
 /// How often the bars move.
 const TICK: Duration = Duration::from_millis(250);
 
-/// So long may nothing at all change before the demo stops waiting. Longer than a message stays
-/// hidden after a consumer failed (180 s), so that it is seen to come back.
+/// The demo gives up after this long without any change. It is longer than a message stays hidden
+/// after a consumer failed (180 s), so that the message is seen to come back.
 const PATIENCE: Duration = Duration::from_mins(4);
 
 impl Demo {

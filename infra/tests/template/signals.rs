@@ -201,9 +201,9 @@ async fn the_dashboard_shows_the_alarms_that_exist_and_no_others() {
 #[tokio::test]
 async fn every_alarm_names_its_paragraph_and_decides_about_missing_data() {
     let template = processed().await;
-    let readme = Project::find().unwrap().root.join("README.md");
-    let readme = std::fs::read_to_string(readme).unwrap();
-    let (_, section) = readme.split_once("## When an alarm rings").unwrap();
+    const RUNBOOK: &str = "infra/docs/operations.md";
+    let runbook = std::fs::read_to_string(Project::find().unwrap().root.join(RUNBOOK)).unwrap();
+    let (_, section) = runbook.split_once("## When an alarm rings").unwrap();
     let mut alarms = 0;
     for (name, resource) in resources(&template) {
         if resource["Type"] != "AWS::CloudWatch::Alarm" {
@@ -212,10 +212,10 @@ async fn every_alarm_names_its_paragraph_and_decides_about_missing_data() {
         alarms += 1;
         let alarm = &resource["Properties"];
         let description = alarm["AlarmDescription"].as_str().unwrap();
-        let (_, paragraph) = description.split_once("README, When an alarm rings: ").unwrap();
+        let (_, paragraph) = description.split_once(&format!("{RUNBOOK}: ")).unwrap();
         let title = format!("**{}{}", paragraph[..1].to_uppercase(), &paragraph[1..]);
-        assert!(section.contains(&title), "{name}: README.md has no paragraph {title}");
-        assert!(section.contains(&format!("`{name}`")), "README.md does not explain {name}");
+        assert!(section.contains(&title), "{name}: {RUNBOOK} has no paragraph {title}");
+        assert!(section.contains(&format!("`{name}`")), "{RUNBOOK} does not explain {name}");
         assert!(alarm["TreatMissingData"].is_string(), "{name}");
         let seconds = alarm["Period"].as_u64().unwrap_or(86_400);
         let whole = seconds * alarm["EvaluationPeriods"].as_u64().unwrap();

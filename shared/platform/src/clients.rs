@@ -22,8 +22,8 @@ use crate::{SettingError, Settings, trust};
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Few attempts with a short backoff: what still fails goes back to a queue, which waits for
-/// nothing, while a function that sleeps is billed.
+/// Few attempts with a short backoff: what still fails goes back to a queue, where waiting is free,
+/// while a function that sleeps is billed.
 pub const SDK_ATTEMPTS: u32 = 3;
 const INITIAL_BACKOFF: Duration = Duration::from_millis(100);
 const MAX_BACKOFF: Duration = Duration::from_secs(1);
