@@ -9,6 +9,7 @@ use crate::{
     DeadLetter, Error, Stopped,
     allowance::Reservation,
     canary::Verdicts,
+    dead_letters::MAX_MESSAGES,
     fate::{Fate, Settled, Tally},
     run::Run,
 };
@@ -86,12 +87,7 @@ impl<'r> Receiver<'r> {
             if Instant::now() >= self.until {
                 return Err(End::Stopped(Stopped::Deadline));
             }
-            let most = match (self.pass, run.allowance.reserve()) {
-                (Pass::Sweep, _) => crate::dead_letters::MAX_MESSAGES,
-                (_, Reservation::Of(most)) => most,
-                (_, Reservation::WithOthers) => return Err(End::Stopped(Stopped::Empty)),
-                (_, Reservation::Exhausted) => return Err(End::Stopped(Stopped::MaxMessages)),
-            };
+            let most = self.reserve()?;
             let receive = run.redriver.dead_letter_queue.receive(most, run.hidden_seconds);
             let letters = match timeout_at(run.end_by, receive).await {
                 Ok(Ok(letters)) => letters,
@@ -123,6 +119,18 @@ impl<'r> Receiver<'r> {
             }
         }
         Err(End::Stopped(Stopped::Empty))
+    }
+
+    /// How many letters to receive. A sweep is not bound by the cap.
+    fn reserve(&self) -> Result<u8, End> {
+        if matches!(self.pass, Pass::Sweep) {
+            return Ok(MAX_MESSAGES);
+        }
+        match self.run.allowance.reserve() {
+            Reservation::Of(most) => Ok(most),
+            Reservation::WithOthers => Err(End::Stopped(Stopped::Empty)),
+            Reservation::Exhausted => Err(End::Stopped(Stopped::MaxMessages)),
+        }
     }
 
     fn give_back(&self, reserved: u8, selected: usize) {

@@ -149,3 +149,14 @@ async fn an_empty_answer_while_sqs_hides_all_it_may_is_not_the_end_of_the_queue(
     assert_eq!((report.redriven, report.stopped), (1, Stopped::TooManyHidden));
     assert!(!report.complete);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_run_ends_at_once_when_sqs_hides_no_more_messages() {
+    let fake = Fake::with((0..100).map(|n| letter(&format!("k{n:03}"))));
+    fake.state().receive_breaks_from = Some(5);
+    fake.state().receive_refused = Some("OverLimit");
+    let begin = Instant::now();
+    let report = nightly(&fake).await;
+    assert_eq!((report.redriven, report.stopped), (40, Stopped::TooManyHidden));
+    assert!(!report.complete && begin.elapsed() < Duration::from_secs(10));
+}
