@@ -90,7 +90,8 @@ impl<'a> Run<'a> {
         let mut canaries = Canaries::new(wanted);
         let (mut tally, end) = self.redrive(&mut canaries).await;
         let mut reached_all = matches!(end, End::Stopped(Stopped::Empty));
-        if !reached_all {
+        let may_read = !matches!(&end, End::Failed(error) if !error.may_pass());
+        if !reached_all && may_read {
             let (swept, end) = self.receive_all(Pass::Sweep).await;
             tally.merge(swept);
             reached_all = matches!(end, End::Stopped(Stopped::Empty));
