@@ -171,6 +171,7 @@ impl<'r> Receiver<'r> {
             self.tally.to_meet_again.push(letter.receipt_handle.into());
             self.run.allowance.give_back(1);
         }
+        self.run.allowance.give_back(sorted.held_back.len() as u64);
         self.record(sorted.held_back).await;
         self.carry_out(sorted.to_do).await;
     }

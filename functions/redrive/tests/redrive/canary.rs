@@ -220,3 +220,19 @@ async fn what_is_behind_a_letter_that_is_held_back_waits_with_it() {
     assert_eq!((report.redriven, report.held_back), (2, 8));
     assert_eq!(sent(&fake), ["k0", "k1"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn letters_that_are_held_back_do_not_use_up_the_cap() {
+    let letters = (0..60).map(|n| {
+        let class = if n < 50 { "Lasting" } else { "Gone" };
+        letter(&format!("k{n:02}")).text("errorClass", class)
+    });
+    let fake = Fake::with(letters).canaries(3, now(), ExecutionStatus::Succeeded);
+    for n in 0..50 {
+        let id = message(&format!("k{n:02}"))["id"].as_str().expect("id").to_owned();
+        fake.state().executions.insert(id, ExecutionStatus::Failed);
+    }
+    let report = redrive(&fake, &json!({ "maxMessages": 5 })).await.expect("a report");
+    assert_eq!((report.redriven, report.stopped), (5, Stopped::MaxMessages));
+    assert_eq!(sent(&fake), ["k00", "k01", "k02", "k50", "k51"]);
+}
