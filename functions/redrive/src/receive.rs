@@ -141,7 +141,10 @@ impl<'r> Receiver<'r> {
 
     /// Records the fates of letters, after those that must not stay are archived.
     pub(crate) async fn record(&mut self, settled: Vec<Settled>) {
-        for settled in self.run.rescue(settled).await {
+        for mut settled in self.run.rescue(settled).await {
+            if let Some(receipt) = self.run.met.newer_receipt(&settled.letter.message_id) {
+                settled.letter.receipt_handle = receipt;
+            }
             let blocks = self.run.redriver.dead_letter_queue.is_fifo() && settled.fate.stays();
             if let (true, Some(group)) = (blocks, &settled.letter.group_id) {
                 self.blocked.insert(group.clone());
