@@ -51,7 +51,8 @@ impl Allowance {
     pub(crate) fn settle(&self, reserved: u8, selected: usize) {
         let mut state = self.state();
         state.reserved -= u64::from(reserved);
-        state.left += u64::from(reserved).saturating_sub(selected as u64);
+        let unused = u64::from(reserved).saturating_sub(selected as u64);
+        state.left = state.left.saturating_add(unused);
     }
 
     /// Gives back what was selected and is to be met again.

@@ -1,6 +1,17 @@
-//! What a letter says about the execution that failed.
+//! Letters about failed executions: what they say, and whether it still holds.
 
+use futures::future;
 use serde::Deserialize;
+use tokio::time::timeout_at;
+
+use crate::{
+    DeadLetter,
+    executions::ExecutionState,
+    fate::{Failure, Fate, Settled},
+    plan::{Plan, Reason},
+    run::Run,
+    settle::Planned,
+};
 
 /// A failed execution, as the state machine's own dead letter or as a status change describes it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -37,5 +48,92 @@ impl FailedExecution {
         let described = body.failed_execution.or(body.detail.filter(|_| is_status_change))?;
         let Described { arn, name, error, cause } = described;
         Some(Self { arn, name, error, cause })
+    }
+}
+
+/// How a failed execution is doing by now.
+enum State {
+    EndedBadly,
+    Succeeded,
+    Running,
+    /// It is not the current attempt of its event.
+    NotCurrent(String),
+}
+
+impl Run<'_> {
+    /// Asks how the failed executions are doing that letters would start again.
+    ///
+    /// A letter goes back only if its execution is the current attempt of its event and has really
+    /// ended badly. One that has succeeded since is done with, one that runs is left alone, and
+    /// where there is no answer the letter stays. An execution that Step Functions does not know
+    /// (any more), or will not tell of, is believed to have failed: the letter says so.
+    pub(crate) async fn ask_executions(
+        &self,
+        planned: Vec<Planned>,
+    ) -> (Vec<Planned>, Vec<Settled>) {
+        let asked = planned.into_iter().map(async |(letter, mut plan)| {
+            if plan.messages.is_empty() {
+                return Ok((letter, plan));
+            }
+            let fate = match self.state_of_failed(&letter, &plan).await {
+                Ok(None | Some(State::EndedBadly)) => return Ok((letter, plan)),
+                Ok(Some(State::NotCurrent(message))) => {
+                    plan.messages.clear();
+                    plan.archive = Some(Reason::new("NotCurrentAttempt", &message));
+                    return Ok((letter, plan));
+                }
+                Ok(Some(State::Running)) => Fate::Running,
+                Ok(Some(State::Succeeded)) => Fate::Succeeded,
+                Err(failure) => Fate::Failed(failure),
+            };
+            Err(Settled { letter, events: plan.events, fate })
+        });
+        let (mut planned, mut settled) = (Vec::new(), Vec::new());
+        for asked in future::join_all(asked).await {
+            match asked {
+                Ok(plan) => planned.push(plan),
+                Err(ended) => settled.push(ended),
+            }
+        }
+        (planned, settled)
+    }
+
+    /// None if the letter is not about a failed execution.
+    async fn state_of_failed(
+        &self,
+        letter: &DeadLetter,
+        plan: &Plan,
+    ) -> Result<Option<State>, Failure> {
+        let Some(failed) = &letter.failed_execution else { return Ok(None) };
+        let executions = &self.redriver.executions;
+        let mut state = None;
+        for event in &plan.events {
+            // The event is the next attempt already.
+            let mut current = event.clone();
+            current.attempt = event.attempt.saturating_sub(1);
+            let current = current.execution_name();
+            let name = failed.name.as_ref().unwrap_or(&current);
+            if *name != current {
+                return Ok(Some(State::NotCurrent(format!(
+                    "the execution `{name}` is not the current attempt of the event, which is \
+                     `{current}` and comes back by itself if it failed"
+                ))));
+            }
+            let arn = failed.arn.clone().unwrap_or_else(|| executions.arn_of(name));
+            let asked = executions.state_of(&arn, self.stop_by);
+            state = match timeout_at(self.end_by, asked).await {
+                Ok(Ok(ExecutionState::Succeeded)) => Some(State::Succeeded),
+                Ok(Ok(ExecutionState::Running)) => Some(State::Running),
+                Ok(Ok(
+                    ExecutionState::Failed(_)
+                    | ExecutionState::Unknown
+                    | ExecutionState::Earlier
+                    | ExecutionState::Untold,
+                )) => Some(State::EndedBadly),
+                Ok(Err(error)) => return Err(Failure::StateUnknown(error)),
+                Err(_) => return Err(Failure::OutOfTime),
+            };
+        }
+        Ok(state)
     }
 }

@@ -9,6 +9,7 @@ use crate::{
     DeadLetter, Error, Stopped,
     allowance::Reservation,
     canary::Verdicts,
+    dead_letters::MAX_MESSAGES,
     fate::{Fate, Settled, Tally},
     run::Run,
 };
@@ -86,12 +87,7 @@ impl<'r> Receiver<'r> {
             if Instant::now() >= self.until {
                 return Err(End::Stopped(Stopped::Deadline));
             }
-            let most = match (self.pass, run.allowance.reserve()) {
-                (Pass::Sweep, _) => crate::dead_letters::MAX_MESSAGES,
-                (_, Reservation::Of(most)) => most,
-                (_, Reservation::WithOthers) => return Err(End::Stopped(Stopped::Empty)),
-                (_, Reservation::Exhausted) => return Err(End::Stopped(Stopped::MaxMessages)),
-            };
+            let most = self.reserve()?;
             let receive = run.redriver.dead_letter_queue.receive(most, run.hidden_seconds);
             let letters = match timeout_at(run.end_by, receive).await {
                 Ok(Ok(letters)) => letters,
@@ -125,6 +121,18 @@ impl<'r> Receiver<'r> {
         Err(End::Stopped(Stopped::Empty))
     }
 
+    /// How many letters to receive. A sweep is not bound by the cap.
+    fn reserve(&self) -> Result<u8, End> {
+        if matches!(self.pass, Pass::Sweep) {
+            return Ok(MAX_MESSAGES);
+        }
+        match self.run.allowance.reserve() {
+            Reservation::Of(most) => Ok(most),
+            Reservation::WithOthers => Err(End::Stopped(Stopped::Empty)),
+            Reservation::Exhausted => Err(End::Stopped(Stopped::MaxMessages)),
+        }
+    }
+
     fn give_back(&self, reserved: u8, selected: usize) {
         if !matches!(self.pass, Pass::Sweep) {
             self.run.allowance.settle(reserved, selected);
@@ -133,7 +141,10 @@ impl<'r> Receiver<'r> {
 
     /// Records the fates of letters, after those that must not stay are archived.
     pub(crate) async fn record(&mut self, settled: Vec<Settled>) {
-        for settled in self.run.rescue(settled).await {
+        for mut settled in self.run.rescue(settled).await {
+            if let Some(receipt) = self.run.met.newer_receipt(&settled.letter.message_id) {
+                settled.letter.receipt_handle = receipt;
+            }
             let blocks = self.run.redriver.dead_letter_queue.is_fifo() && settled.fate.stays();
             if let (true, Some(group)) = (blocks, &settled.letter.group_id) {
                 self.blocked.insert(group.clone());
@@ -163,6 +174,7 @@ impl<'r> Receiver<'r> {
             self.tally.to_meet_again.push(letter.receipt_handle.into());
             self.run.allowance.give_back(1);
         }
+        self.run.allowance.give_back(sorted.held_back.len() as u64);
         self.record(sorted.held_back).await;
         self.carry_out(sorted.to_do).await;
     }

@@ -110,7 +110,7 @@ impl Redriver {
 fn log(report: &Report) {
     let text = serde_json::to_string(report).unwrap_or_default();
     if report.stopped == Stopped::Canary {
-        warn!(report = text, "redrive stopped: the cause persists");
+        warn!(report = text, "redrive held letters back, since their canaries came to nothing");
     } else if report.failed > 0 {
         warn!(report = text, redrive.failed = report.failed, "redrive left failures behind");
     } else if report.moved_nothing {

@@ -36,8 +36,10 @@ const HIDDEN_LIMIT: u64 = 110_000;
 /// SQS hides a message for 12 hours at most.
 const MAX_HIDDEN_SECONDS: u64 = 43_200;
 
-/// Time for the final depth query after the deadline; part of what is kept for the answer.
+/// Time for the final depth query after the deadline; part of what is kept for the answer. Before
+/// the deadline it may take longer, but must leave time for what comes after it.
 const LAST_LOOK: Duration = Duration::from_millis(500);
+const LONGEST_LOOK: Duration = Duration::from_secs(2);
 
 /// What the parts of one run have in common. All of it but the two small cells is constant; what
 /// the parts find out, they return.
@@ -90,7 +92,8 @@ impl<'a> Run<'a> {
         let mut canaries = Canaries::new(wanted);
         let (mut tally, end) = self.redrive(&mut canaries).await;
         let mut reached_all = matches!(end, End::Stopped(Stopped::Empty));
-        if !reached_all {
+        let may_read = !matches!(&end, End::Failed(error) if !error.may_pass());
+        if !reached_all && may_read {
             let (swept, end) = self.receive_all(Pass::Sweep).await;
             tally.merge(swept);
             reached_all = matches!(end, End::Stopped(Stopped::Empty));
@@ -190,7 +193,8 @@ impl<'a> Run<'a> {
 
     /// How full the dead-letter queue is. The report is not late for it.
     async fn depth(&self) -> Option<Depth> {
-        let until = self.end_by.max(Instant::now() + LAST_LOOK);
+        let now = Instant::now();
+        let until = self.end_by.min(now + LONGEST_LOOK).max(now + LAST_LOOK);
         match timeout_at(until, self.redriver.dead_letter_queue.depth()).await {
             Ok(Ok(depth)) => return Some(depth),
             Ok(Err(error)) => warn!(error = %error, "redrive cannot tell what is left"),

@@ -59,8 +59,9 @@ impl Run<'_> {
         } else if Instant::now() >= self.stop_by {
             Some(End::Stopped(Stopped::Deadline))
         } else {
-            // What is visible by now is the main pass' business.
-            end.filter(|end| !matches!(end, End::Stopped(Stopped::Empty)))
+            // The main pass finds out itself: more may be visible by then, and letters that are held
+            // back do not count against the cap.
+            end.filter(|end| !matches!(end, End::Stopped(Stopped::Empty | Stopped::MaxMessages)))
         };
         if matches!(end, Some(End::Stopped(Stopped::Canary | Stopped::Deadline))) {
             receiver.leave_untried(hand.into_iter().map(|(letter, _)| letter).collect()).await;
@@ -70,6 +71,7 @@ impl Run<'_> {
             canaries.follow_without(class);
         }
         let sorted = self.hold_back(hand, &canaries.verdicts);
+        self.allowance.give_back(sorted.held_back.len() as u64);
         receiver.record(sorted.held_back).await;
         receiver.carry_out(sorted.to_do).await;
         // There are none: each class in hand has its verdict.

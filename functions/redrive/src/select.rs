@@ -46,14 +46,25 @@ impl Run<'_> {
                 },
             }
         }
-        if !confirmed_before.is_empty() {
-            let receipts: Vec<&str> = confirmed_before.iter().map(String::as_str).collect();
-            let delete = self.redriver.dead_letter_queue.delete(&receipts);
-            if timeout_at(self.end_by, delete).await.is_err() {
-                warn!("letters that were confirmed earlier could not be deleted in time");
+        self.delete_again(confirmed_before, tally).await;
+        sorted
+    }
+
+    /// Deletes letters the content of which was confirmed earlier in this run. Those that are not
+    /// deleted now are released, for the next run.
+    async fn delete_again(&self, receipts: Vec<String>, tally: &mut Tally) {
+        if receipts.is_empty() {
+            return;
+        }
+        let handles: Vec<&str> = receipts.iter().map(String::as_str).collect();
+        let delete = self.redriver.dead_letter_queue.delete(&handles);
+        let mut deleted = timeout_at(self.end_by, delete).await.unwrap_or_default().into_iter();
+        for receipt in receipts {
+            if !deleted.next().unwrap_or(false) {
+                warn!("a letter that was confirmed earlier is not deleted");
+                tally.to_release.push(receipt.into());
             }
         }
-        sorted
     }
 }
 

@@ -3,7 +3,6 @@
 use std::collections::{HashMap, HashSet};
 
 use futures::{StreamExt, future, stream};
-use jiff::Timestamp;
 use messages::{DecodeError, Event};
 use platform::SendError;
 use tokio::time::timeout_at;
@@ -13,11 +12,9 @@ use crate::{
     archive::GivenUp,
     canary::{Verdict, Verdicts},
     dead_letters::MAX_MESSAGES,
-    executions::ExecutionState,
-    expiry::{end_of_retention, expires_soon},
     fate::{Failure, Fate, Settled},
     met::Standing,
-    plan::{Plan, Reason, give_up, plan},
+    plan::{Plan, give_up, plan},
     receive::Receiver,
     run::Run,
 };
@@ -122,7 +119,7 @@ impl Run<'_> {
 
     /// What a letter holds. Step Functions leaves a large input out of a status change, so it is
     /// asked for it.
-    async fn decode(&self, letter: &DeadLetter) -> Result<Decoded, Failure> {
+    pub(crate) async fn decode(&self, letter: &DeadLetter) -> Result<Decoded, Failure> {
         let mut decoded = Vec::new();
         for event in messages::decode(&letter.body) {
             let arn = event.as_ref().err().and_then(|error| error.input_left_out_of.as_deref());
@@ -196,79 +193,6 @@ impl Run<'_> {
         (planned, behind.collect())
     }
 
-    /// Asks how the failed executions are doing that letters would start again.
-    ///
-    /// A letter goes back only if its execution is the current attempt of its event and has really
-    /// ended badly. One that has succeeded since is done with, one that runs is left alone, and
-    /// where there is no answer the letter stays. An execution that Step Functions does not know
-    /// (any more), or will not tell of, is believed to have failed: the letter says so.
-    async fn ask_executions(&self, planned: Vec<Planned>) -> (Vec<Planned>, Vec<Settled>) {
-        let asked = planned.into_iter().map(async |(letter, mut plan)| {
-            if plan.messages.is_empty() {
-                return Ok((letter, plan));
-            }
-            let fate = match self.state_of_failed(&letter, &plan).await {
-                Ok(None | Some(State::EndedBadly)) => return Ok((letter, plan)),
-                Ok(Some(State::NotCurrent(message))) => {
-                    plan.messages.clear();
-                    plan.archive = Some(Reason::new("NotCurrentAttempt", &message));
-                    return Ok((letter, plan));
-                }
-                Ok(Some(State::Running)) => Fate::Running,
-                Ok(Some(State::Succeeded)) => Fate::Succeeded,
-                Err(failure) => Fate::Failed(failure),
-            };
-            Err(Settled { letter, events: plan.events, fate })
-        });
-        let (mut planned, mut settled) = (Vec::new(), Vec::new());
-        for asked in future::join_all(asked).await {
-            match asked {
-                Ok(plan) => planned.push(plan),
-                Err(ended) => settled.push(ended),
-            }
-        }
-        (planned, settled)
-    }
-
-    /// None if the letter is not about a failed execution.
-    async fn state_of_failed(
-        &self,
-        letter: &DeadLetter,
-        plan: &Plan,
-    ) -> Result<Option<State>, Failure> {
-        let Some(failed) = &letter.failed_execution else { return Ok(None) };
-        let executions = &self.redriver.executions;
-        let mut state = None;
-        for event in &plan.events {
-            // The event is the next attempt already.
-            let mut current = event.clone();
-            current.attempt = event.attempt.saturating_sub(1);
-            let current = current.execution_name();
-            let name = failed.name.as_ref().unwrap_or(&current);
-            if *name != current {
-                return Ok(Some(State::NotCurrent(format!(
-                    "the execution `{name}` is not the current attempt of the event, which is \
-                     `{current}` and comes back by itself if it failed"
-                ))));
-            }
-            let arn = failed.arn.clone().unwrap_or_else(|| executions.arn_of(name));
-            let asked = executions.state_of(&arn, self.stop_by);
-            state = match timeout_at(self.end_by, asked).await {
-                Ok(Ok(ExecutionState::Succeeded)) => Some(State::Succeeded),
-                Ok(Ok(ExecutionState::Running)) => Some(State::Running),
-                Ok(Ok(
-                    ExecutionState::Failed(_)
-                    | ExecutionState::Unknown
-                    | ExecutionState::Earlier
-                    | ExecutionState::Untold,
-                )) => Some(State::EndedBadly),
-                Ok(Err(error)) => return Err(Failure::StateUnknown(error)),
-                Err(_) => return Err(Failure::OutOfTime),
-            };
-        }
-        Ok(state)
-    }
-
     /// Waits until the rate limit allows to send; `false` if the run has to stop before that.
     async fn has_turn(&self, planned: &[Planned]) -> bool {
         let Some(pacer) = &self.pacer else { return true };
@@ -318,7 +242,7 @@ impl Run<'_> {
         stream::iter(puts).buffered(usize::from(MAX_MESSAGES)).collect().await
     }
 
-    async fn put(&self, given_up: GivenUp<'_>) -> Result<(), Failure> {
+    pub(crate) async fn put(&self, given_up: GivenUp<'_>) -> Result<(), Failure> {
         let Redriver { archive, config, .. } = self.redriver;
         let put = archive.put(given_up, &config.time_zone, self.now);
         match timeout_at(self.end_by, put).await {
@@ -329,7 +253,7 @@ impl Run<'_> {
 
     /// Deletes the letters that are confirmed elsewhere. Where that is not confirmed, the fate says
     /// so.
-    async fn delete(&self, settled: Vec<Settled>) -> Vec<Settled> {
+    pub(crate) async fn delete(&self, settled: Vec<Settled>) -> Vec<Settled> {
         let (mut done, mut rest): (Vec<Settled>, Vec<Settled>) =
             settled.into_iter().partition(|settled| !settled.fate.stays());
         if done.is_empty() {
@@ -354,61 +278,12 @@ impl Run<'_> {
         rest
     }
 
-    /// Archives the letters that would stay and that SQS deletes soon, and gives them their new
-    /// fate. A letter the content of which is confirmed elsewhere may expire.
-    ///
-    /// If that does not work either, the letter stays, as a failure; the margin is some nights, so
-    /// that the next runs try again.
-    pub(crate) async fn rescue(&self, settled: Vec<Settled>) -> Vec<Settled> {
-        let expires = |settled: &Settled| {
-            settled.fate.loses_by_expiry() && expires_soon(settled.letter.sent, self.now)
-        };
-        let (expiring, mut rest): (Vec<_>, Vec<_>) = settled.into_iter().partition(expires);
-        if expiring.is_empty() {
-            return rest;
-        }
-        let archiving = expiring.into_iter().map(async |settled| {
-            let Settled { letter, mut events, fate } = settled;
-            if events.is_empty() {
-                let decoded = self.decode(&letter).await;
-                let decoded = decoded.unwrap_or_else(|_| messages::decode(&letter.body));
-                events = decoded.into_iter().filter_map(Result::ok).collect();
-            }
-            let end = end_of_retention(letter.sent).unwrap_or(Timestamp::MAX);
-            let message = format!("SQS would delete it at {end}; {}", fate.why_it_stays());
-            let reason = Reason::new("Expiring", &message);
-            let fate = if self.selection.dry_run {
-                Fate::WouldArchive(reason)
-            } else {
-                let given_up =
-                    GivenUp { letter: &letter, events: &events, redriven: false, reason: &reason };
-                match self.put(given_up).await {
-                    Ok(()) => Fate::Archived(reason),
-                    Err(failure) => Fate::Failed(failure),
-                }
-            };
-            Settled { letter, events, fate }
-        });
-        let rescued = stream::iter(archiving).buffered(usize::from(MAX_MESSAGES)).collect().await;
-        rest.extend(self.delete(rescued).await);
-        rest
-    }
-
     /// Notes where a letter has come to, for the case that it is shown again.
     pub(crate) fn note(&self, settled: &Settled) {
         let standing =
             if settled.fate.is_confirmed() { Standing::Confirmed } else { Standing::Stays };
         self.met.note(&settled.letter.message_id, standing);
     }
-}
-
-/// How a failed execution is doing by now.
-enum State {
-    EndedBadly,
-    Succeeded,
-    Running,
-    /// It is not the current attempt of its event.
-    NotCurrent(String),
 }
 
 /// What a dry run says about a letter.

@@ -138,12 +138,14 @@ async fn a_canary_that_was_seen_to_fail_has_failed() {
 
 #[tokio::test(start_paused = true)]
 async fn letters_that_are_refused_do_not_hold_back_the_others() {
-    let bad = (0..3).map(|n| letter(&format!("bad{n}")).group(&format!("bad{n}")));
+    // With one behind each in its group.
+    let bad = (0..6).map(|n| letter(&format!("bad{n}")).group(&format!("bad{}", n / 2)));
     let good = (0..50).map(|n| letter(&format!("k{n}")).group(&format!("k{n}")));
     let fake = Fake::with(bad.chain(good)).fifo().canaries(3, now(), ExecutionStatus::Succeeded);
     fake.state().refused = Some("\"bad".to_owned());
     let report = nightly(&fake).await;
-    assert_eq!((report.redriven, report.failed, report.stopped), (50, 3, Stopped::Empty));
+    assert_eq!((report.redriven, report.failed, report.stopped), (50, 6, Stopped::Empty));
+    assert_eq!(report.canary.expect("canaries").refused, 3);
 }
 
 #[tokio::test(start_paused = true)]
@@ -186,20 +188,51 @@ async fn archiving_costs_a_tenth_of_a_delete_for_each_letter_with_canaries_too()
     assert!(fake.state().calls["delete"] <= 110, "{:?}", fake.state().calls);
 }
 
-#[tokio::test(start_paused = true)]
-async fn with_canaries_too_the_order_of_a_group_is_kept() {
-    // One group, two classes in turn, and the last letter of all is the only one of its class.
-    let letters = (0..25).map(|n| {
-        let class = ["A", "B"][n % 2];
-        let class = if n == 24 { "C" } else { class };
-        letter(&format!("k{n:02}")).group("g").text("errorClass", class)
+/// One group: five letters of a first class, then five of a second.
+fn one_group_of_two_classes() -> Fake {
+    let letters = (0..10).map(|n| {
+        let class = if n < 5 { "First" } else { "Second" };
+        letter(&format!("k{n}")).group("g").text("errorClass", class)
     });
-    let fake = Fake::with(letters).fifo().canaries(2, now(), ExecutionStatus::Succeeded);
-    for _ in 0..3 {
-        nightly(&fake).await;
-        tokio::time::advance(Duration::from_secs(2_000)).await;
-    }
+    Fake::with(letters).fifo().canaries(2, now(), ExecutionStatus::Succeeded)
+}
+
+fn sent(fake: &Fake) -> Vec<String> {
     let key = |body: &Value| body["data"]["key"].as_str().expect("key").to_owned();
-    let keys: Vec<String> = fake.work().iter().map(key).collect();
-    assert_eq!(keys, (0..25).map(|n| format!("k{n:02}")).collect::<Vec<_>>());
+    fake.work().iter().map(key).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_canary_does_not_overtake_a_letter_of_its_group() {
+    let fake = one_group_of_two_classes();
+    assert_eq!(nightly(&fake).await.redriven, 10);
+    assert_eq!(sent(&fake), (0..10).map(|n| format!("k{n}")).collect::<Vec<_>>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_behind_a_letter_that_is_held_back_waits_with_it() {
+    let fake = one_group_of_two_classes();
+    for n in 0..5 {
+        let id = message(&format!("k{n}"))["id"].as_str().expect("id").to_owned();
+        fake.state().executions.insert(id, ExecutionStatus::Failed);
+    }
+    let report = nightly(&fake).await;
+    assert_eq!((report.redriven, report.held_back), (2, 8));
+    assert_eq!(sent(&fake), ["k0", "k1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn letters_that_are_held_back_do_not_use_up_the_cap() {
+    let letters = (0..60).map(|n| {
+        let class = if n < 50 { "Lasting" } else { "Gone" };
+        letter(&format!("k{n:02}")).text("errorClass", class)
+    });
+    let fake = Fake::with(letters).canaries(3, now(), ExecutionStatus::Succeeded);
+    for n in 0..50 {
+        let id = message(&format!("k{n:02}"))["id"].as_str().expect("id").to_owned();
+        fake.state().executions.insert(id, ExecutionStatus::Failed);
+    }
+    let report = redrive(&fake, &json!({ "maxMessages": 5 })).await.expect("a report");
+    assert_eq!((report.redriven, report.stopped), (5, Stopped::MaxMessages));
+    assert_eq!(sent(&fake), ["k00", "k01", "k02", "k50", "k51"]);
 }

@@ -111,6 +111,8 @@ pub(crate) struct State {
     metrics: Vec<u8>,
     /// The n-th receive fails.
     pub(crate) receive_breaks_at: Option<u32>,
+    /// The code with which they fail.
+    pub(crate) receive_refused: Option<&'static str>,
     /// Receives fail from the n-th on.
     pub(crate) receive_breaks_from: Option<u32>,
     /// Describe fails from the n-th call on.
@@ -284,7 +286,7 @@ impl Fake {
                 let code = if broken {
                     "AWS.SimpleQueueService.NonExistentQueue"
                 } else {
-                    "ServiceUnavailable"
+                    state.receive_refused.unwrap_or("ServiceUnavailable")
                 };
                 let error = error(code);
                 return MockResponse::Error(

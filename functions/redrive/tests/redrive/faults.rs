@@ -149,3 +149,59 @@ async fn an_empty_answer_while_sqs_hides_all_it_may_is_not_the_end_of_the_queue(
     assert_eq!((report.redriven, report.stopped), (1, Stopped::TooManyHidden));
     assert!(!report.complete);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_run_ends_at_once_when_sqs_hides_no_more_messages() {
+    let fake = Fake::with((0..100).map(|n| letter(&format!("k{n:03}"))));
+    fake.state().receive_breaks_from = Some(5);
+    fake.state().receive_refused = Some("OverLimit");
+    let begin = Instant::now();
+    let report = nightly(&fake).await;
+    assert_eq!((report.redriven, report.stopped), (40, Stopped::TooManyHidden));
+    assert!(!report.complete && begin.elapsed() < Duration::from_secs(10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_letter_has_exactly_one_fate_whatever_fails() {
+    use aws_sdk_sfn::types::ExecutionStatus;
+    for every in 2..12 {
+        let letters = (0..120).map(|n| {
+            let key = format!("k{n:03}");
+            let name = message(&key)["id"].clone();
+            let failed = json!({ "failedExecution": { "name": name }, "event": message(&key) });
+            match n % 8 {
+                0 => letter(&key).text("errorClass", "NotJson"),
+                1 => letter(&key).sent("2026-11-20T16:00:00Z"),
+                2 => Letter::new(&failed.to_string()).text("errorClass", "E"),
+                3 => letter(&key).redrives(5),
+                4 => letter(&key).sent("2026-11-07T23:00:00Z"),
+                5 => Letter::new(&key),
+                _ => letter(&key),
+            }
+        });
+        let fake = Fake::with(letters).canaries(2, now(), ExecutionStatus::Succeeded);
+        for call in ["send", "delete", "put"] {
+            fake.state().fails_every.insert(call, every);
+        }
+        for n in (0..120).step_by(7) {
+            let id = message(&format!("k{n:03}"))["id"].as_str().expect("id").to_owned();
+            let status = [ExecutionStatus::Succeeded, ExecutionStatus::Running][n % 2].clone();
+            fake.state().executions.insert(id, status);
+            fake.state().shown_twice.insert(format!("message-{n}"));
+        }
+        let report = nightly(&fake).await;
+        let Report { redriven, too_new, filtered, failed, succeeded, running, .. } = report;
+        let archived: u64 = report.archived.values().sum();
+        assert_eq!(
+            redriven + archived + too_new + filtered + failed + succeeded + running,
+            report.seen,
+            "{report:?}"
+        );
+        assert_eq!(report.seen + report.held_back, 120, "one in {every}: {report:?}");
+        // Everything is somewhere. What is shown twice may be deleted after its fate is told.
+        let gone = 120 - fake.left().len() as u64;
+        assert!(gone >= redriven + archived + succeeded, "one in {every}: {report:?}");
+        assert!(gone <= redriven + archived + succeeded + failed, "one in {every}: {report:?}");
+        assert_eq!(fake.visible(), fake.left().len(), "one in {every}");
+    }
+}
