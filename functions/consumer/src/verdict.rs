@@ -8,7 +8,7 @@ use aws_sdk_s3::{
 };
 use aws_sdk_sfn::{error::ProvideErrorMetadata, operation::start_execution::StartExecutionError};
 use messages::ErrorClass;
-use platform::Reason;
+use platform::InWords;
 
 use crate::{Cause, Outcome};
 
@@ -42,7 +42,7 @@ impl Verdict {
     /// What a failed `StartExecution` means.
     /// <https://docs.aws.amazon.com/step-functions/latest/apireference/API_StartExecution.html#API_StartExecution_Errors>
     pub(crate) fn of_start_error(error: &SdkError<StartExecutionError>) -> Self {
-        let reason = Reason(error);
+        let reason = InWords(error);
         match code(error) {
             // The name digests every field that identifies the event: this very event has its
             // execution. That it *succeeded* is not said; a failed one has its own way back.
@@ -66,7 +66,7 @@ impl Verdict {
     /// What a failed `GetObject` means.
     /// <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html#ErrorCodeList>
     pub(crate) fn of_get_error(error: &SdkError<GetObjectError>) -> Self {
-        let reason = Reason(error);
+        let reason = InWords(error);
         match code(error) {
             // 405 is the answer to reading a version that is a delete marker.
             "NoSuchKey" | "NoSuchVersion" | "MethodNotAllowed" => {
@@ -111,7 +111,7 @@ impl Verdict {
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
-        let reason = Reason(error);
+        let reason = InWords(error);
         match code {
             "RequestLimitExceeded"
             | "SlowDown"

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use aws_sdk_s3::{
     Client,
-    error::{DisplayErrorContext, ProvideErrorMetadata, SdkError},
+    error::{ProvideErrorMetadata, SdkError},
     primitives::ByteStream,
 };
 use aws_smithy_types::base64;
 use jiff::{Timestamp, tz::TimeZone};
 use messages::Event;
-use platform::Attribute;
+use platform::{Attribute, InWords};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -323,9 +323,6 @@ where
         Some("PreconditionFailed" | "ConditionalRequestConflict") => {
             ArchiveError::Changed(key.to_owned())
         }
-        _ => ArchiveError::Refused {
-            key: key.to_owned(),
-            error: DisplayErrorContext(error).to_string(),
-        },
+        _ => ArchiveError::Refused { key: key.to_owned(), error: InWords(error).to_string() },
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use aws_sdk_sqs::{
     Client,
-    error::{DisplayErrorContext, ProvideErrorMetadata},
+    error::{ProvideErrorMetadata, SdkError},
     types::{
         ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry,
         ListMessageMoveTasksResultEntry, Message as SqsMessage, MessageSystemAttributeName,
@@ -12,7 +12,7 @@ use aws_sdk_sqs::{
     },
 };
 use jiff::Timestamp;
-use platform::Attribute;
+use platform::{Attribute, InWords};
 use tracing::warn;
 
 use crate::{Error, failed_execution::FailedExecution};
@@ -68,8 +68,7 @@ impl DeadLetterQueue {
     }
 
     pub(crate) fn is_fifo(&self) -> bool {
-        const SUFFIX: &str = ".fifo";
-        self.url.ends_with(SUFFIX)
+        platform::is_fifo(&self.url)
     }
 
     /// Receives up to ten messages and hides them for `hidden_seconds`.
@@ -171,7 +170,7 @@ impl DeadLetterQueue {
                          {source} as its dead-letter queue"
                     )
                 } else {
-                    format!("cannot start a move task: {}", DisplayErrorContext(&error))
+                    format!("cannot start a move task: {}", InWords(&error))
                 })
             })?;
         Ok(answer.task_handle.unwrap_or_default())
@@ -184,7 +183,7 @@ impl DeadLetterQueue {
     ) -> Result<Option<ListMessageMoveTasksResultEntry>, Error> {
         let call = self.client.list_message_move_tasks().source_arn(source).max_results(1);
         let answer = call.send().await.map_err(|error| {
-            let error = DisplayErrorContext(&error);
+            let error = InWords(&error);
             Error::Move(format!("cannot tell how the move task is doing: {error}"))
         })?;
         Ok(answer.results.unwrap_or_default().into_iter().next())
@@ -194,7 +193,7 @@ impl DeadLetterQueue {
     pub(crate) async fn cancel_move(&self, task_handle: &str) -> Result<(), Error> {
         let call = self.client.cancel_message_move_task().task_handle(task_handle);
         call.send().await.map(|_| ()).map_err(|error| {
-            let error = DisplayErrorContext(&error);
+            let error = InWords(&error);
             Error::Move(format!("cannot cancel the move task: {error}"))
         })
     }
@@ -228,11 +227,14 @@ fn ids<T>(entries: Vec<T>, id: impl Fn(T) -> String) -> Vec<String> {
 
 /// Calls in batches of ten, sends again what an answer does not list as successful, and tells for
 /// each entry whether it was confirmed.
-async fn confirmed_entries<Entry, BuildError, CallError: std::error::Error + 'static>(
+async fn confirmed_entries<Entry, BuildError, CallError>(
     total: usize,
     entry: impl Fn(usize) -> Result<Entry, BuildError>,
-    call: impl AsyncFn(Vec<Entry>) -> Result<Vec<String>, CallError>,
-) -> Vec<bool> {
+    call: impl AsyncFn(Vec<Entry>) -> Result<Vec<String>, SdkError<CallError>>,
+) -> Vec<bool>
+where
+    CallError: ProvideErrorMetadata + std::error::Error + 'static,
+{
     let mut confirmed = vec![false; total];
     let indices: Vec<usize> = (0..total).collect();
     for batch in indices.chunks(usize::from(MAX_MESSAGES)) {
@@ -253,7 +255,7 @@ async fn confirmed_entries<Entry, BuildError, CallError: std::error::Error + 'st
                 }
                 // The SDK has tried several times.
                 Err(error) => {
-                    let error = DisplayErrorContext(error);
+                    let error = InWords(&error);
                     warn!(error = %error, "batch call on the dead-letter queue failed");
                     break;
                 }

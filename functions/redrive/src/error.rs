@@ -12,7 +12,7 @@ use crate::{Report, archive::ArchiveError};
 pub enum Error {
     #[error("cannot read the invocation event: {0}")]
     Request(String),
-    #[error("cannot receive from the dead-letter queue: {}", aws_sdk_sqs::error::DisplayErrorContext(&**.0))]
+    #[error("cannot receive from the dead-letter queue: {}", platform::InWords(&**.0))]
     Receive(Box<SdkError<ReceiveMessageError>>),
     /// The dead-letter queue could be read at first. What was done until then is in the report.
     #[error("{source}; until then: {}", as_json(report))]
@@ -21,7 +21,7 @@ pub enum Error {
     Archive(#[source] ArchiveError),
     #[error("{0}")]
     Move(String),
-    #[error("cannot read the attributes of the dead-letter queue: {}", aws_sdk_sqs::error::DisplayErrorContext(&**.0))]
+    #[error("cannot read the attributes of the dead-letter queue: {}", platform::InWords(&**.0))]
     Attributes(Box<SdkError<GetQueueAttributesError>>),
 }
 

@@ -4,10 +4,11 @@ use std::time::{Duration, SystemTime};
 
 use aws_sdk_sfn::{
     Client,
-    error::{DisplayErrorContext, ProvideErrorMetadata, SdkError},
+    error::{ProvideErrorMetadata, SdkError},
     operation::describe_execution::{DescribeExecutionError, DescribeExecutionOutput},
     types::ExecutionStatus,
 };
+use platform::InWords;
 use tokio::time::{Instant, sleep};
 
 /// How long to wait after Step Functions has throttled a question. It answers some 15 a second.
@@ -90,7 +91,7 @@ impl Executions {
                 Some(kind) if kind.is_execution_does_not_exist() || kind.is_invalid_arn() => {
                     Ok(None)
                 }
-                _ => Err(DisplayErrorContext(&error).to_string()),
+                _ => Err(InWords(&error).to_string()),
             },
         }
     }
@@ -126,6 +127,6 @@ fn unasked(error: &SdkError<DescribeExecutionError>) -> Result<ExecutionState, S
         {
             Ok(ExecutionState::Unknown)
         }
-        _ => Err(DisplayErrorContext(error).to_string()),
+        _ => Err(InWords(error).to_string()),
     }
 }

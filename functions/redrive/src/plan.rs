@@ -1,10 +1,6 @@
 //! What is to become of one dead letter. Pure: the same letter always has the same plan.
 
-use std::collections::HashMap;
-
-use messages::{
-    DEFERRALS, DEFERRED_SINCE, DecodeError, ERROR_CLASS, ERROR_MESSAGE, ErrorClass, Event, REDRIVES,
-};
+use messages::{DecodeError, ERROR_CLASS, ERROR_MESSAGE, ErrorClass, Event, REDRIVES};
 use platform::{Attribute, MAX_MESSAGE_BYTES, Message};
 
 use crate::DeadLetter;
@@ -92,24 +88,20 @@ pub(crate) fn plan(
     }
 
     let messages = events.iter().map(|event| {
+        let mut message = Message::of_event(event, group_key_segments)?;
         // A body that is the event already goes back as it came, byte for byte.
-        let (body, group_id) = if is_event(&letter.body) {
+        if is_event(&letter.body) {
+            message.body.clone_from(&letter.body);
             // A FIFO queue wants a group, which a letter of a standard queue need not have.
-            let group_id = letter.group_id.clone();
-            let device = || fifo.then(|| event.group(group_key_segments));
-            (letter.body.clone(), group_id.or_else(device))
-        } else {
-            (event.to_json()?, Some(event.group(group_key_segments)))
-        };
-        let mut message = Message {
-            body,
-            group_id,
-            attributes: kept(letter),
-            // A redrive within five minutes of the first send is no repeat of it.
-            deduplication_id: fifo
-                .then(|| format!("{}-redrive-{}", event.execution_name(), redrives + 1)),
-            delay_seconds: None,
-        };
+            if letter.group_id.is_some() || !fifo {
+                message.group_id.clone_from(&letter.group_id);
+            }
+        }
+        message.attributes.clone_from(&letter.attributes);
+        message.begin_journey();
+        // A redrive within five minutes of the first send is no repeat of it.
+        message.deduplication_id =
+            Some(format!("{}-redrive-{}", event.execution_name(), redrives + 1));
         message.set(REDRIVES, Attribute::number(redrives + 1));
         Ok(message)
     });
@@ -159,15 +151,6 @@ impl DeadLetter {
         });
         attempts.max().unwrap_or(0).max(attribute)
     }
-}
-
-/// The attributes that go along with a redriven message: all but those that describe the journey
-/// that has ended.
-fn kept(letter: &DeadLetter) -> HashMap<String, Attribute> {
-    const OF_ONE_JOURNEY: [&str; 4] = [DEFERRALS, DEFERRED_SINCE, ERROR_CLASS, ERROR_MESSAGE];
-    let mut attributes = letter.attributes.clone();
-    attributes.retain(|name, _| !OF_ONE_JOURNEY.contains(&name.as_str()));
-    attributes
 }
 
 /// Whether Step Functions could not read a file because of S3 and not because of what is in it.

@@ -225,13 +225,12 @@ impl Restorer<'_> {
     }
 
     fn message(&self, document: &Document, event: &Event) -> Result<Message, serde_json::Error> {
-        let group = || event.group(self.group_key_segments);
-        Ok(Message {
-            body: event.to_json()?,
-            group_id: Some(document.group_id.clone().unwrap_or_else(group)),
-            deduplication_id: self.deduplication_id(&event.execution_name()),
-            ..Message::default()
-        })
+        let mut message = Message::of_event(event, self.group_key_segments)?;
+        if document.group_id.is_some() {
+            message.group_id.clone_from(&document.group_id);
+        }
+        message.deduplication_id = self.deduplication_id(&event.execution_name());
+        Ok(message)
     }
 
     /// The body of a document. It is the only one of its group, so that SQS takes no two of them for
@@ -248,8 +247,7 @@ impl Restorer<'_> {
 
     /// A restore within five minutes of the last send is no repeat of it.
     fn deduplication_id(&self, of: &str) -> Option<String> {
-        let is_fifo = self.work_queue.is_fifo();
-        is_fifo.then(|| format!("{of}-restored-{}", self.now.as_second()))
+        Some(format!("{of}-restored-{}", self.now.as_second()))
     }
 }
 

@@ -3,21 +3,21 @@
 
 mod clients;
 mod deadline;
+mod in_words;
 mod log;
 mod message;
 mod metrics;
 mod pacer;
 mod queue;
-mod reason;
 mod settings;
 mod trust;
 
 pub use clients::{ConfigError, SDK_ATTEMPTS, sdk_config};
 pub use deadline::Deadline;
+pub use in_words::InWords;
 pub use log::{init as init_log, to as log_to};
 pub use message::{Attribute, MAX_MESSAGE_BYTES, Message};
 pub use metrics::Metrics;
 pub use pacer::Pacer;
-pub use queue::{Queue, SendError};
-pub use reason::Reason;
+pub use queue::{Queue, SendError, is_fifo};
 pub use settings::{SettingError, Settings};

@@ -17,7 +17,7 @@ use futures::{StreamExt, stream};
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::warn;
 
-use crate::{MAX_MESSAGE_BYTES, Message, Reason};
+use crate::{InWords, MAX_MESSAGE_BYTES, Message};
 
 /// Entries in one `SendMessageBatch` call: <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html>.
 const MAX_ENTRIES: usize = 10;
@@ -32,13 +32,19 @@ const BACKOFF: Duration = Duration::from_millis(100);
 /// Calls under way at once. A call takes some 10 ms, so four carry 4,000 messages a second.
 const CONCURRENCY: usize = 4;
 
+/// Whether this is the URL of a FIFO queue. Its name ends in `.fifo`, and the name of no other queue
+/// has a dot.
+pub fn is_fifo(queue_url: &str) -> bool {
+    queue_url.ends_with(FIFO_SUFFIX)
+}
+
 /// Why a message is not known to be on the queue. It may be there all the same: a repeat is
 /// harmless, a loss is not.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum SendError {
     #[error("the queue rejected the message: {code}: {message}")]
     Rejected { code: String, message: String, sender_fault: bool },
-    #[error("the call failed: {}", Reason(&**.0))]
+    #[error("the call failed: {}", InWords(&**.0))]
     Call(Arc<SdkError<SendMessageBatchError>>),
     #[error("the answer neither confirms nor rejects the message")]
     Unanswered,
@@ -61,9 +67,8 @@ impl Queue {
         Self { client, url: url.into() }
     }
 
-    /// The name of a FIFO queue ends in `.fifo`, and the name of no other queue has a dot.
     pub fn is_fifo(&self) -> bool {
-        self.url.ends_with(FIFO_SUFFIX)
+        is_fifo(&self.url)
     }
 
     pub fn url(&self) -> &str {
@@ -140,7 +145,7 @@ impl Queue {
                         warn!(error = entry.message, "visibility not shortened");
                     }
                 }
-                Ok(Err(error)) => warn!(error = %Reason(&error), "visibility not shortened"),
+                Ok(Err(error)) => warn!(error = %InWords(&error), "visibility not shortened"),
                 Err(_) => warn!("visibility not shortened: no answer in time"),
             }
         }

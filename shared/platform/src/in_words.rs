@@ -8,9 +8,9 @@ use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 /// `SdkError` alone prints "service error", and `DisplayErrorContext` appends Rust's debug text of
 /// the whole response, headers and date included: no two lines are alike then, and nobody knows what
 /// they may hold.
-pub struct Reason<'a, E, R>(pub &'a SdkError<E, R>);
+pub struct InWords<'a, E, R>(pub &'a SdkError<E, R>);
 
-impl<E, R> fmt::Display for Reason<'_, E, R>
+impl<E, R> fmt::Display for InWords<'_, E, R>
 where
     E: ProvideErrorMetadata + Error + 'static,
     R: fmt::Debug + 'static,
@@ -30,7 +30,7 @@ where
     }
 }
 
-impl<E, R> fmt::Debug for Reason<'_, E, R>
+impl<E, R> fmt::Debug for InWords<'_, E, R>
 where
     E: ProvideErrorMetadata + Error + 'static,
     R: fmt::Debug + 'static,
