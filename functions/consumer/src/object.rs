@@ -25,7 +25,7 @@ pub(crate) async fn read(s3: &Client, event: &Event, config: &Config) -> Result<
     }
     // JSON Lines are many device states: the state machine maps over them.
     if is_json_lines(&event.data.key) || event.data.size.is_some_and(|size| size > limit) {
-        return ask_after(s3, event).await;
+        return Box::pin(ask_after(s3, event)).await;
     }
     get(s3, event, config).await
 }

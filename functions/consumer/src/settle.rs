@@ -33,15 +33,16 @@ impl Consumer {
             })
             .collect();
 
-        let (copied, copies): (Vec<_>, Vec<_>) = outbox.to_work_queue.into_iter().unzip();
+        let (mut records, to_work_queue): (Vec<_>, Vec<_>) =
+            outbox.to_work_queue.into_iter().unzip();
         let (given_up, letters): (Vec<_>, Vec<_>) = outbox.to_dead_letter_queue.into_iter().unzip();
-        let (copies, letters) = futures::join!(
-            self.work_queue.send(copies, until),
+        let (mut answers, of_letters) = futures::join!(
+            self.work_queue.send(to_work_queue, until),
             self.dead_letter_queue.send(letters, until)
         );
-        for (index, answer) in
-            copied.into_iter().zip(copies).chain(given_up.into_iter().zip(letters))
-        {
+        records.extend(given_up);
+        answers.extend(of_letters);
+        for (index, answer) in records.into_iter().zip(answers) {
             if let Err(error) = answer {
                 outcomes[index] = unconfirmed(&outcomes[index], &error.to_string());
             }

@@ -70,7 +70,7 @@ impl<'a> Batch<'a> {
                 .map(|error| Verdict::dead_letter(ErrorClass::Undecodable, error));
             let mut verdict = Verdict::Done(Outcome::Empty);
             for event in &record.events {
-                match self.start_event(event).await {
+                match Box::pin(self.start_event(event)).await {
                     // One new execution makes the message one that started something.
                     Verdict::Done(Outcome::Duplicate)
                         if verdict == Verdict::Done(Outcome::Started) => {}
@@ -114,7 +114,7 @@ impl<'a> Batch<'a> {
         match verdict {
             // An object may be gone because all is done: the execution ran, its message was
             // delivered once more, and somebody has deleted the object since.
-            Verdict::DeadLetter { .. } if self.has_execution(event).await => {
+            Verdict::DeadLetter { .. } if Box::pin(self.has_execution(event)).await => {
                 Verdict::Done(Outcome::Duplicate)
             }
             verdict => verdict,
@@ -131,14 +131,14 @@ impl<'a> Batch<'a> {
             read => read?,
         };
         let input = ExecutionInput::new(event, &content).to_json().map_err(Verdict::fail)?;
-        if let Some(pacer) = &self.pacer {
-            if !pacer.turn_before(self.start_by).await {
-                return Err(Verdict::Defer {
-                    cause: Cause::StartRate,
-                    reason: "no turn was left before the deadline".to_owned(),
-                    tried: false,
-                });
-            }
+        if let Some(pacer) = &self.pacer
+            && !pacer.turn_before(self.start_by).await
+        {
+            return Err(Verdict::Defer {
+                cause: Cause::StartRate,
+                reason: "no turn was left before the deadline".to_owned(),
+                tried: false,
+            });
         }
         // Asked again: a neighbour may have been refused while this one read its object.
         if let Some(verdict) = self.closed() {

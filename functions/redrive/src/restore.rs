@@ -229,7 +229,7 @@ impl Restorer<'_> {
         if document.group_id.is_some() {
             message.group_id.clone_from(&document.group_id);
         }
-        message.deduplication_id = self.deduplication_id(&event.execution_name());
+        message.deduplication_id = Some(self.deduplication_id(&event.execution_name()));
         Ok(message)
     }
 
@@ -240,14 +240,14 @@ impl Restorer<'_> {
         Message {
             body: document.body.clone(),
             group_id: Some(document.group_id.clone().unwrap_or_else(|| id.clone())),
-            deduplication_id: self.deduplication_id(id),
+            deduplication_id: Some(self.deduplication_id(id)),
             ..Message::default()
         }
     }
 
     /// A restore within five minutes of the last send is no repeat of it.
-    fn deduplication_id(&self, of: &str) -> Option<String> {
-        Some(format!("{of}-restored-{}", self.now.as_second()))
+    fn deduplication_id(&self, of: &str) -> String {
+        format!("{of}-restored-{}", self.now.as_second())
     }
 }
 

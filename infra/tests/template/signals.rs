@@ -198,10 +198,12 @@ async fn the_dashboard_shows_the_alarms_that_exist_and_no_others() {
     }
 }
 
+/// What alarms point to.
+const RUNBOOK: &str = "infra/docs/operations.md";
+
 #[tokio::test]
 async fn every_alarm_names_its_paragraph_and_decides_about_missing_data() {
     let template = processed().await;
-    const RUNBOOK: &str = "infra/docs/operations.md";
     let runbook = std::fs::read_to_string(Project::find().unwrap().root.join(RUNBOOK)).unwrap();
     let (_, section) = runbook.split_once("## When an alarm rings").unwrap();
     let mut alarms = 0;

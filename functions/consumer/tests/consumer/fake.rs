@@ -123,7 +123,7 @@ impl Fake {
         self
     }
 
-    pub(crate) fn is_stored_as(self, key: &str, class: &'static str) -> Self {
+    pub(crate) fn stored_as(self, key: &str, class: &'static str) -> Self {
         self.state().storage_classes.insert(key.to_owned(), class);
         self
     }

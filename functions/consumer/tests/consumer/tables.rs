@@ -124,7 +124,7 @@ async fn every_answer_of_head_object_has_its_outcome() {
         ("GLACIER", dead("ObjectArchived")),
         ("DEEP_ARCHIVE", dead("ObjectArchived")),
     ] {
-        let fake = Fake::new().is_stored_as("k", class);
+        let fake = Fake::new().stored_as("k", class);
         assert_eq!(ended(fake, large()).await, outcome, "{class}");
     }
 }
