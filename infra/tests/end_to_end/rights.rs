@@ -205,15 +205,7 @@ impl Rights {
             ("ConsumerRole", "sqs:SendMessage") => {
                 self.consume(name, "neither JSON nor an event").await
             }
-            // There is no such object (any more), but the event has its execution: no dead letter.
-            ("ConsumerRole", "states:DescribeExecution") => {
-                let event = self.notification(&key_of(name));
-                let machine = &self.stack.outputs.state_machine_arn;
-                let start = self.clients.sfn.start_execution().state_machine_arn(machine);
-                start.name(event_id(&event)).input("{}").send().await.unwrap();
-                self.consume(name, &event.to_string()).await;
-                !self.has_dead_letter(name).await
-            }
+            ("ConsumerRole", "states:DescribeExecution") => self.spares_what_ran(name).await,
             ("ConsumerRole", "s3:GetObject") => {
                 self.put(&key_of(name), &device_state(name, &json!({}))).await;
                 let event = self.notification(&key_of(name));
@@ -284,6 +276,16 @@ impl Rights {
             }
             _ => panic!("say here what shows that this is needed: {grant:?}"),
         }
+    }
+
+    /// Whether an event that has its execution is not given up, although its object is gone.
+    async fn spares_what_ran(&self, name: &str) -> bool {
+        let event = self.notification(&key_of(name));
+        let machine = &self.stack.outputs.state_machine_arn;
+        let start = self.clients.sfn.start_execution().state_machine_arn(machine);
+        start.name(event_id(&event)).input("{}").send().await.unwrap();
+        self.consume(name, &event.to_string()).await;
+        !self.has_dead_letter(name).await
     }
 
     fn forwarder(&self) -> &str {
