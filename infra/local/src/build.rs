@@ -46,8 +46,8 @@ pub async fn build(project: &Project, tools: &Tools) -> Result<Build, Error> {
     Ok(Build { template: folder.join("template.yaml"), architecture, _lock: lock })
 }
 
-/// The environment of a job that builds Rust: with our tools first, and without what cargo has set
-/// for this process.
+/// The environment of a job that builds Rust: with our tools first, and without what is for this
+/// process only.
 pub fn for_cargo(job: Job, project: &Project, tools: &Tools) -> Result<Job, Error> {
     let mut path = OsString::from(refuse_rustup(&project.products()?)?);
     for more in
@@ -56,7 +56,7 @@ pub fn for_cargo(job: Job, project: &Project, tools: &Tools) -> Result<Job, Erro
         path.push(":");
         path.push(more);
     }
-    Ok(job.without_env(is_set_by_cargo).env("PATH", path))
+    Ok(job.without_env(is_not_for_builds).env("PATH", path))
 }
 
 /// This machine in Lambda's words.
@@ -91,12 +91,19 @@ fn refuse_rustup(products: &Path) -> Result<PathBuf, Error> {
     Ok(folder)
 }
 
-/// Variables that `cargo run` and `cargo test` add for this process. In a build of its own they
-/// would only make build scripts that look at them run again.
-fn is_set_by_cargo(name: &str) -> bool {
+/// Variables that are for this process and not for a build: those that `cargo run` and `cargo test`
+/// add, which would only make build scripts that look at them run again, and a preloaded library.
+/// (`infra/tests/steadiness.py` preloads libfaketime, under which rustc hangs.)
+fn is_not_for_builds(name: &str) -> bool {
     const PREFIXES: [&str; 3] = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"];
-    const NAMES: [&str; 5] =
-        ["CARGO", "CARGO_CRATE_NAME", "CARGO_PRIMARY_PACKAGE", "CARGO_TARGET_TMPDIR", "OUT_DIR"];
+    const NAMES: [&str; 6] = [
+        "CARGO",
+        "CARGO_CRATE_NAME",
+        "CARGO_PRIMARY_PACKAGE",
+        "CARGO_TARGET_TMPDIR",
+        "LD_PRELOAD",
+        "OUT_DIR",
+    ];
     NAMES.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
@@ -105,12 +112,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_cargo_adds_is_kept_from_the_build() {
-        for name in ["CARGO", "CARGO_PKG_NAME", "CARGO_MANIFEST_DIR"] {
-            assert!(is_set_by_cargo(name), "{name}");
+    fn only_what_is_not_for_it_is_kept_from_the_build() {
+        for name in ["CARGO", "CARGO_PKG_NAME", "CARGO_MANIFEST_DIR", "LD_PRELOAD"] {
+            assert!(is_not_for_builds(name), "{name}");
         }
         for name in ["CARGO_HOME", "CARGO_TARGET_DIR", "RUSTFLAGS", "PATH"] {
-            assert!(!is_set_by_cargo(name), "{name}");
+            assert!(!is_not_for_builds(name), "{name}");
         }
     }
 }
