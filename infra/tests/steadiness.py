@@ -6,14 +6,13 @@
     infra/tests/steadiness.py days=100             one with the clock a hundred days ahead
     infra/tests/steadiness.py busy=2 -- -p tests   with arguments for `cargo test`
 
-Conditions are joined by commas: `busy=2,days=100`. The clock is moved by libfaketime (Debian's
-package of that name). The output of each run stays in target/steadiness/. Exits with 1 if any test
+Conditions are joined by commas: `busy=2,days=100`. The clock is moved by libfaketime, which is
+installed under target/venv/faketime. The output of each run stays in target/steadiness/. Exits with 1 if any test
 failed in any run.
 """
 
 import argparse
 import contextlib
-import glob
 import os
 import re
 import subprocess
@@ -46,12 +45,17 @@ def with_clock_ahead(days):
     """The environment of a process that lives so many days later."""
     if not days:
         return {}
-    libraries = glob.glob("/usr/lib/*/faketime/libfaketime.so.1")
-    if not libraries:
-        sys.exit("steadiness: libfaketime is missing: apt-get install libfaketime")
+    venv = ROOT / "target" / "venv" / "faketime"
+    wanted = ROOT / "infra" / "local" / "requirements" / "faketime.txt"
+    subprocess.run([sys.executable, "-m", "venv", venv], check=True)
+    pip = [venv / "bin" / "pip", "install", "--quiet", "--no-deps", "--require-hashes", "-r", wanted]
+    subprocess.run(pip, check=True)
+    library = next(venv.rglob("libfaketime.so.1"), None)
+    if library is None:
+        sys.exit(f"steadiness: the wheel of libfaketime for this machine has no library: {venv}")
     # Sleeps and time-outs use the monotonic clock, and cargo compares times of files.
     return {
-        "LD_PRELOAD": libraries[0],
+        "LD_PRELOAD": str(library),
         "FAKETIME": f"+{days}d",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         "NO_FAKE_STAT": "1",
