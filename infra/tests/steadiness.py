@@ -15,6 +15,7 @@ import argparse
 import contextlib
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -84,7 +85,16 @@ def run(number, wanted, arguments):
         sys.exit(build.stderr.decode(errors="replace"))
     since = time.monotonic()
     with busy_loops(wanted["busy"]), log.open("w") as out:
-        ended = subprocess.run(command, cwd=ROOT, env=environment, stdout=out, stderr=subprocess.STDOUT)
+        cargo = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        try:
+            cargo.wait()
+        finally:
+            # The test that runs as well, and with it its emulator.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(cargo.pid, signal.SIGTERM)
+            cargo.wait()
     minutes = (time.monotonic() - since) / 60
     text = log.read_text(errors="replace")
     # What a test prints may stand between its name and its result, so failures are also read from
@@ -93,8 +103,8 @@ def run(number, wanted, arguments):
     failed = {name for names in lists for name in names.split()}
     failed |= {name for name, result in RESULT.findall(text) if result == "FAILED"}
     passed = sum(int(count) for count in re.findall(r"^test result: .*?(\d+) passed", text, re.MULTILINE))
-    if ended.returncode and not failed:
-        failed = {f"(cargo test itself: exit code {ended.returncode}, see {log.relative_to(ROOT)})"}
+    if cargo.returncode and not failed:
+        failed = {f"(cargo test itself: exit code {cargo.returncode}, see {log.relative_to(ROOT)})"}
     if not passed:
         failed |= {"(no test ran)"}
     return minutes, os.getloadavg()[2], passed, failed
@@ -125,4 +135,6 @@ def main():
 
 
 if __name__ == "__main__":
+    # A `kill` ends what was started, as Ctrl-C does.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.exit(main())
