@@ -20,6 +20,9 @@ const DENIED: Duration = Duration::from_secs(3);
 const GRANTED: Duration = Duration::from_mins(2);
 const POLL: Duration = Duration::from_millis(200);
 
+/// Short times: a redrive that may not receive tries again until its time is up.
+const PARAMETERS: [&str; 2] = ["DeferralBaseSeconds=1", "RedriveTimeoutSeconds=60"];
+
 /// What AWS does with these grants happens inside AWS: the emulator does not do it.
 const NOT_OBSERVABLE: [(&str, &str, &str); 14] = [
     (
@@ -54,7 +57,7 @@ struct Grant {
 #[tokio::test]
 #[expect(clippy::print_stdout, reason = "the list is a result of its own")]
 async fn every_granted_action_is_needed() {
-    let (stack, proxy) = deploy_beside("sluice-rights", &["DeferralBaseSeconds=1"]).await;
+    let (stack, proxy) = deploy_beside("sluice-rights", &PARAMETERS).await;
     let rights = Rights { clients: stack.clients(), stack, proxy };
     let grants = rights.grants().await;
     assert!(grants.len() > 30, "the roles were read: {grants:?}");
