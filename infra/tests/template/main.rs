@@ -11,6 +11,7 @@ mod archive;
 mod functions;
 mod ratios;
 mod security;
+mod settings;
 mod signals;
 mod template;
 mod versions;
