@@ -51,13 +51,24 @@ pub fn sdk_config(settings: &Settings<'_>) -> Result<SdkConfig, ConfigError> {
         .tls_provider(Provider::Rustls(CryptoMode::Ring))
         .tls_context(tls)
         .build_https();
-    let mut config = SdkConfig::builder()
-        .behavior_version(BehaviorVersion::latest())
+    let mut config = sdk_defaults(ConnectedOnDemand(http_client))
+        .into_builder()
         .credentials_provider(SharedCredentialsProvider::new(
             EnvironmentVariableCredentialsProvider::new(),
         ))
-        .region(Region::new(settings.required::<String>("AWS_REGION")?))
-        .http_client(ConnectedOnDemand(http_client))
+        .region(Region::new(settings.required::<String>("AWS_REGION")?));
+    config.set_endpoint_url(settings.optional("AWS_ENDPOINT_URL")?);
+    config.set_use_fips(settings.optional("AWS_USE_FIPS_ENDPOINT")?);
+    config.set_use_dual_stack(settings.optional("AWS_USE_DUALSTACK_ENDPOINT")?);
+    Ok(config.build())
+}
+
+/// How often and for how long every SDK client tries, over any HTTP client. Tests build their clients
+/// from this too, so that they try as the deployed functions do.
+pub fn sdk_defaults(http_client: impl HttpClient + 'static) -> SdkConfig {
+    SdkConfig::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .http_client(http_client)
         .retry_config(
             RetryConfig::standard()
                 .with_max_attempts(SDK_ATTEMPTS)
@@ -69,11 +80,8 @@ pub fn sdk_config(settings: &Settings<'_>) -> Result<SdkConfig, ConfigError> {
                 .connect_timeout(CONNECT_TIMEOUT)
                 .operation_attempt_timeout(ATTEMPT_TIMEOUT)
                 .build(),
-        );
-    config.set_endpoint_url(settings.optional("AWS_ENDPOINT_URL")?);
-    config.set_use_fips(settings.optional("AWS_USE_FIPS_ENDPOINT")?);
-    config.set_use_dual_stack(settings.optional("AWS_USE_DUALSTACK_ENDPOINT")?);
-    Ok(config.build())
+        )
+        .build()
 }
 
 /// An HTTP client that does not mind being shared. The one inside sets up TLS once for each SDK

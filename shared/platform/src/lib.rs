@@ -12,7 +12,7 @@ mod queue;
 mod settings;
 mod trust;
 
-pub use clients::{ConfigError, SDK_ATTEMPTS, sdk_config};
+pub use clients::{ConfigError, SDK_ATTEMPTS, sdk_config, sdk_defaults};
 pub use deadline::Deadline;
 pub use in_words::InWords;
 pub use log::{init as init_log, to as log_to};

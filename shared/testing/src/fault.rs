@@ -1,0 +1,153 @@
+//! What may go wrong with a call.
+
+use crate::{Aws, samples::is_about, world::Request};
+
+/// What becomes of a call that does not go well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// The service answers with an error and has done nothing.
+    Error { code: String, message: String },
+    /// The connection is reset before the service has done anything.
+    Reset,
+    /// Nothing is done, and no answer ever comes.
+    Silence,
+    /// The service does what it was asked to do, and then the connection is reset.
+    AnswerLost,
+    /// The caller panics.
+    Panic,
+}
+
+/// A fault, and the calls that it happens to.
+#[derive(Debug, Clone)]
+pub(crate) struct Rule {
+    pub(crate) operation: Option<String>,
+    pub(crate) queue_url: Option<String>,
+    pub(crate) about: Option<String>,
+    /// How many more calls it happens to.
+    pub(crate) left: u32,
+    pub(crate) fault: Fault,
+}
+
+impl Rule {
+    pub(crate) fn matches(&self, request: &Request) -> bool {
+        self.left > 0
+            && self.operation.as_ref().is_none_or(|operation| *operation == request.operation)
+            && self.queue_url.as_ref().is_none_or(|url| request.input["QueueUrl"] == **url)
+            && self
+                .about
+                .as_ref()
+                .is_none_or(|key| request.texts().iter().any(|text| is_about(text, key)))
+    }
+}
+
+/// Shares of calls, from 0 to 1, that go wrong by themselves. The seed decides which.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Weather {
+    /// Answered with an internal error, and nothing is done.
+    pub errors: f64,
+    /// Answered with the service's error for too many calls, and nothing is done.
+    pub throttles: f64,
+    /// The connection is reset before anything is done.
+    pub resets: f64,
+    /// No answer comes, and nothing is done.
+    pub silences: f64,
+    /// The service does what it was asked to do, and then the connection is reset.
+    pub lost_answers: f64,
+    /// Entries of batch calls to SQS that are rejected, each by itself.
+    pub rejected_entries: f64,
+}
+
+impl Weather {
+    /// The fault for a random number from 0 to 1, if there is one.
+    pub(crate) fn fault(&self, mut random: f64, throttled: &str) -> Option<Fault> {
+        let error = |code: &str| Fault::Error { code: code.to_owned(), message: "bad luck".into() };
+        for (share, fault) in [
+            (self.errors, error("InternalFailure")),
+            (self.throttles, error(throttled)),
+            (self.resets, Fault::Reset),
+            (self.silences, Fault::Silence),
+            (self.lost_answers, Fault::AnswerLost),
+        ] {
+            if random < share {
+                return Some(fault);
+            }
+            random -= share;
+        }
+        None
+    }
+}
+
+/// Calls for which something is to go wrong: all of them, until a test narrows them down. The last
+/// word, as [`fails`](Self::fails), says what. Where several apply, the newest does.
+#[derive(Debug, Clone)]
+#[must_use = "nothing goes wrong until the last word"]
+pub struct When {
+    aws: Aws,
+    rule: Rule,
+}
+
+impl When {
+    pub(crate) fn new(aws: &Aws, operation: Option<&str>) -> Self {
+        let operation = operation.map(str::to_owned);
+        let rule =
+            Rule { operation, queue_url: None, about: None, left: u32::MAX, fault: Fault::Reset };
+        Self { aws: aws.clone(), rule }
+    }
+
+    pub(crate) fn of_queue(mut self, url: String) -> Self {
+        self.rule.queue_url = Some(url);
+        self
+    }
+
+    /// Only calls about this key. For a batch, one of its entries is enough.
+    pub fn about(mut self, key: &str) -> Self {
+        self.rule.about = Some(key.to_owned());
+        self
+    }
+
+    /// Only the next call.
+    pub fn once(self) -> Self {
+        self.times(1)
+    }
+
+    /// Only so many of the next calls. Each attempt of the SDK is a call.
+    pub fn times(mut self, times: u32) -> Self {
+        self.rule.left = times;
+        self
+    }
+
+    /// The service answers with this error and does nothing.
+    pub fn fails(self, code: &str) {
+        self.fails_with(code, "as the test says");
+    }
+
+    /// The same with a message.
+    pub fn fails_with(self, code: &str, message: &str) {
+        self.then(Fault::Error { code: code.to_owned(), message: message.to_owned() });
+    }
+
+    /// The connection is reset before the service has done anything.
+    pub fn is_reset(self) {
+        self.then(Fault::Reset);
+    }
+
+    /// No answer ever comes, and nothing is done.
+    pub fn is_never_answered(self) {
+        self.then(Fault::Silence);
+    }
+
+    /// The service does what it was asked to do, and the connection is reset before the answer.
+    pub fn loses_its_answer(self) {
+        self.then(Fault::AnswerLost);
+    }
+
+    /// The caller panics.
+    pub fn panics(self) {
+        self.then(Fault::Panic);
+    }
+
+    fn then(mut self, fault: Fault) {
+        self.rule.fault = fault;
+        self.aws.world().rules.push(self.rule);
+    }
+}

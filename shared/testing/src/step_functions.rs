@@ -1,0 +1,337 @@
+//! Step Functions: executions of STANDARD state machines.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use crate::{
+    Aws, When,
+    aws::{ACCOUNT, REGION},
+    samples::key_of,
+    world::{Request, ServiceError, World, epoch_seconds},
+};
+
+/// Bytes of an input, and characters of a name:
+/// <https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html>
+const MAX_INPUT_BYTES: usize = 262_144;
+const MAX_NAME_CHARS: usize = 80;
+
+/// How long the name of a closed execution is taken.
+const NAME_RETENTION: SignedDuration = SignedDuration::from_hours(90 * 24);
+
+/// How an execution is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    Running,
+    Succeeded,
+    Failed,
+    TimedOut,
+    Aborted,
+}
+
+/// An execution.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Execution {
+    pub arn: String,
+    pub name: String,
+    /// JSON.
+    pub input: String,
+    pub started: Timestamp,
+    /// How it ends.
+    pub status: Status,
+    /// When it ends. It is running before that, and for ever without.
+    pub ended: Option<Timestamp>,
+    pub error: Option<String>,
+    pub cause: Option<String>,
+}
+
+#[derive(Debug)]
+pub(crate) struct State {
+    exists: bool,
+    /// By ARN.
+    executions: BTreeMap<String, Execution>,
+    /// Their ARNs, in the order in which they were started.
+    order: Vec<String>,
+    /// How executions end that are started from now on.
+    end: End,
+}
+
+#[derive(Debug, Clone)]
+struct End {
+    after: Option<Duration>,
+    status: Status,
+    error: Option<String>,
+}
+
+/// Step Functions with one state machine. Its executions succeed at once, unless a test says
+/// otherwise.
+#[derive(Debug, Clone)]
+pub struct SimulatedStepFunctions {
+    aws: Aws,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        let end = End { after: Some(Duration::ZERO), status: Status::Succeeded, error: None };
+        Self { exists: true, executions: BTreeMap::new(), order: Vec::new(), end }
+    }
+}
+
+impl SimulatedStepFunctions {
+    pub(crate) fn new(aws: &Aws) -> Self {
+        Self { aws: aws.clone() }
+    }
+
+    pub fn client(&self) -> aws_sdk_sfn::Client {
+        self.aws.step_functions_client()
+    }
+
+    pub fn state_machine_arn(&self) -> String {
+        state_machine_arn()
+    }
+
+    /// Starts of executions about `key` are answered with this error.
+    pub fn fails(&self, key: &str, code: &str) {
+        self.when_starting(key).fails(code);
+    }
+
+    /// Starts of executions about `key` are throttled.
+    pub fn throttles(&self, key: &str) {
+        self.fails(key, "ThrottlingException");
+    }
+
+    /// The caller panics when it starts an execution about `key`.
+    pub fn panics(&self, key: &str) {
+        self.when_starting(key).panics();
+    }
+
+    /// Starts of executions about `key` work again.
+    pub fn recovers(&self, key: &str) {
+        let is_it = |about: &Option<String>| about.as_deref() == Some(key);
+        self.aws.world().rules.retain(|rule| {
+            rule.operation.as_deref() != Some("StartExecution") || !is_it(&rule.about)
+        });
+    }
+
+    fn when_starting(&self, key: &str) -> When {
+        self.aws.when("StartExecution").about(key)
+    }
+
+    /// Executions that are started from now on succeed after this time.
+    pub fn executions_succeed(&self, after: Duration) {
+        self.end(End { after: Some(after), status: Status::Succeeded, error: None });
+    }
+
+    /// Executions that are started from now on fail after this time.
+    pub fn executions_fail(&self, after: Duration, error: &str) {
+        let error = Some(error.to_owned());
+        self.end(End { after: Some(after), status: Status::Failed, error });
+    }
+
+    /// Executions that are started from now on never end.
+    pub fn executions_run_for_ever(&self) {
+        self.end(End { after: None, status: Status::Running, error: None });
+    }
+
+    fn end(&self, end: End) {
+        self.aws.world().step_functions.end = end;
+    }
+
+    /// The state machine is not there.
+    pub fn is_gone(&self) {
+        self.aws.world().step_functions.exists = false;
+    }
+
+    /// Starts an execution, as somebody else might do. Nothing happens if there is one of this name.
+    pub fn starts(&self, name: &str, input: &str) {
+        let mut world = self.aws.world();
+        let now = world.now();
+        world.step_functions.start(name, input, now).ok();
+    }
+
+    /// An execution that exists, whatever its state machine.
+    pub fn has(&self, execution: Execution) {
+        self.aws.world().step_functions.add(execution);
+    }
+
+    /// The executions that exist, in the order in which they were started.
+    pub fn started(&self) -> Vec<Execution> {
+        let world = self.aws.world();
+        let state = &world.step_functions;
+        state.order.iter().map(|arn| state.executions[arn].clone()).collect()
+    }
+
+    /// The keys of the objects that the executions are about, in the order in which they were
+    /// started.
+    pub fn started_keys(&self) -> Vec<String> {
+        self.started().iter().map(Execution::key).collect()
+    }
+
+    /// The keys for which a start was tried. One that the SDK tried several times in a row counts
+    /// once.
+    pub fn tried_keys(&self) -> Vec<String> {
+        let calls = self.aws.calls_of("StartExecution");
+        let inputs = calls.iter().filter_map(|call| call["input"].as_str());
+        let mut keys: Vec<String> = inputs.filter_map(key_of).collect();
+        keys.dedup();
+        keys
+    }
+}
+
+impl Execution {
+    /// An execution of the state machine that was started at this time and runs.
+    pub fn new(name: &str, input: &str, started: Timestamp) -> Self {
+        Self {
+            arn: execution_arn(name),
+            name: name.to_owned(),
+            input: input.to_owned(),
+            started,
+            status: Status::Running,
+            ended: None,
+            error: None,
+            cause: None,
+        }
+    }
+
+    /// It ended at this time in this way.
+    pub fn ended(self, at: Timestamp, status: Status) -> Self {
+        Self { ended: Some(at), status, ..self }
+    }
+
+    pub fn input(&self) -> Value {
+        serde_json::from_str(&self.input).expect("JSON")
+    }
+
+    /// The key of the object that it is about.
+    pub fn key(&self) -> String {
+        key_of(&self.input).expect("a key")
+    }
+
+    fn status_at(&self, now: Timestamp) -> Status {
+        if self.ended.is_some_and(|ended| ended <= now) { self.status } else { Status::Running }
+    }
+}
+
+impl Status {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "RUNNING",
+            Self::Succeeded => "SUCCEEDED",
+            Self::Failed => "FAILED",
+            Self::TimedOut => "TIMED_OUT",
+            Self::Aborted => "ABORTED",
+        }
+    }
+}
+
+impl State {
+    fn add(&mut self, execution: Execution) {
+        let arn = execution.arn.clone();
+        if self.executions.insert(arn.clone(), execution).is_none() {
+            self.order.push(arn);
+        }
+    }
+
+    /// <https://docs.aws.amazon.com/step-functions/latest/apireference/API_StartExecution.html>
+    fn start(
+        &mut self,
+        name: &str,
+        input: &str,
+        now: Timestamp,
+    ) -> Result<Execution, ServiceError> {
+        let is_allowed = |c: char| {
+            !c.is_whitespace()
+                && !c.is_control()
+                && !r"<>{}[]?*".contains(c)
+                && !r##""#%\^|~`$&,;:/"##.contains(c)
+        };
+        if name.is_empty() || name.chars().count() > MAX_NAME_CHARS || !name.chars().all(is_allowed)
+        {
+            return Err(ServiceError::new("InvalidName", format!("Invalid Name: '{name}'")));
+        }
+        if input.len() > MAX_INPUT_BYTES || serde_json::from_str::<Value>(input).is_err() {
+            return Err(ServiceError::new("InvalidExecutionInput", "Invalid execution input"));
+        }
+        let arn = execution_arn(name);
+        if let Some(existing) = self.executions.get(&arn) {
+            let is_running = existing.status_at(now) == Status::Running;
+            // The very same start again is no error while the first one runs.
+            if is_running && existing.input == input {
+                return Ok(existing.clone());
+            }
+            if is_running || existing.ended.is_some_and(|end| now < end + NAME_RETENTION) {
+                let message = format!("Execution Already Exists: '{arn}'");
+                return Err(ServiceError::new("ExecutionAlreadyExists", message));
+            }
+        }
+        let End { after, status, error } = self.end.clone();
+        let ended = after.map(|after| now + after);
+        let execution = Execution { status, ended, error, ..Execution::new(name, input, now) };
+        self.add(execution.clone());
+        Ok(execution)
+    }
+}
+
+pub(crate) fn serve(world: &mut World, request: &Request) -> Result<Value, ServiceError> {
+    let now = world.now();
+    let state = &mut world.step_functions;
+    match request.operation.as_str() {
+        "StartExecution" => {
+            let machine = request.text("stateMachineArn");
+            if !machine.contains(":stateMachine:") {
+                let message = format!("Invalid Arn: '{machine}'");
+                return Err(ServiceError::new("InvalidArn", message));
+            }
+            if machine != state_machine_arn() || !state.exists {
+                let message = format!("State Machine Does Not Exist: '{machine}'");
+                return Err(ServiceError::new("StateMachineDoesNotExist", message));
+            }
+            let execution = state.start(request.text("name"), request.text("input"), now)?;
+            let start = epoch_seconds(execution.started);
+            Ok(json!({ "executionArn": execution.arn, "startDate": start }))
+        }
+        "DescribeExecution" => {
+            let arn = request.text("executionArn");
+            if !arn.contains(":execution:") {
+                return Err(ServiceError::new("InvalidArn", format!("Invalid Arn: '{arn}'")));
+            }
+            let Some(execution) = state.executions.get(arn) else {
+                let message = format!("Execution Does Not Exist: '{arn}'");
+                return Err(ServiceError::new("ExecutionDoesNotExist", message));
+            };
+            Ok(describe(execution, now))
+        }
+        other => panic!("{other} is not simulated"),
+    }
+}
+
+fn describe(execution: &Execution, now: Timestamp) -> Value {
+    let status = execution.status_at(now);
+    let mut answer = json!({
+        "executionArn": execution.arn,
+        "stateMachineArn": state_machine_arn(),
+        "name": execution.name,
+        "status": status.as_str(),
+        "startDate": epoch_seconds(execution.started),
+        "input": execution.input,
+        "inputDetails": { "included": true },
+    });
+    if let (Some(ended), true) = (execution.ended, status != Status::Running) {
+        answer["stopDate"] = epoch_seconds(ended);
+        for (name, value) in [("error", &execution.error), ("cause", &execution.cause)] {
+            if let Some(value) = value {
+                answer[name] = json!(value);
+            }
+        }
+    }
+    answer
+}
+
+fn state_machine_arn() -> String {
+    format!("arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:machine")
+}
+
+fn execution_arn(name: &str) -> String {
+    format!("arn:aws:states:{REGION}:{ACCOUNT}:execution:machine:{name}")
+}
