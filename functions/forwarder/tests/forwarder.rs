@@ -1,101 +1,30 @@
-//! The forwarder as Lambda calls it, with a real SDK client and fake queues.
+//! The forwarder as Lambda calls it, with a real SDK client and simulated queues.
 
-#![expect(clippy::expect_used, reason = "a test may panic")]
+use std::time::Duration;
 
-use std::{
-    io::{self, Write},
-    path::Path,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
-
-use aws_sdk_sqs::{
-    Client,
-    operation::send_message_batch::SendMessageBatchOutput,
-    types::{BatchResultErrorEntry, SendMessageBatchRequestEntry, SendMessageBatchResultEntry},
-};
-use aws_smithy_mocks::{RuleMode, mock, mock_client};
 use forwarder::{Config, Error, Forwarded, Forwarder};
 use platform::{Deadline, Metrics, Queue};
 use serde_json::{Value, json};
+use testing::{Aws, Lines, notification, sample, sample_json};
 use tokio::time::Instant;
 
-fn sample(name: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../events").join(name);
-    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+async fn forward(aws: &Aws, payload: &str) -> Result<Forwarded, Error> {
+    forward_and_measure(aws, payload, &Lines::default()).await
 }
 
-/// A work queue and a dead-letter queue that keep what they accept.
-#[derive(Clone, Default)]
-struct Fake {
-    rejects: Option<&'static str>,
-    fifo: bool,
-    lines: Lines,
-    work: Arc<Mutex<Vec<SendMessageBatchRequestEntry>>>,
-    dead: Arc<Mutex<Vec<SendMessageBatchRequestEntry>>>,
-}
-
-/// Metrics, line by line.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().expect("lock").write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Fake {
-    async fn forward(&self, payload: &str) -> Result<Forwarded, Error> {
-        let suffix = if self.fifo { ".fifo" } else { "" };
-        let forwarder = Forwarder {
-            config: Config { group_key_segments: 2 },
-            metrics: Metrics::to("Sluice", "forwarder", self.lines.clone()),
-            work_queue: Queue::new(self.client(&self.work), format!("http://x/work{suffix}")),
-            dead_letter_queue: Queue::new(self.client(&self.dead), "http://x/dead"),
-        };
-        forwarder.handle(payload, Deadline::at(Instant::now() + Duration::from_secs(30))).await
-    }
-
-    fn client(&self, queue: &Arc<Mutex<Vec<SendMessageBatchRequestEntry>>>) -> Client {
-        let (queue, rejects) = (Arc::clone(queue), self.rejects);
-        let rule = mock!(Client::send_message_batch).then_compute_output(move |request| {
-            let mut output = SendMessageBatchOutput::builder()
-                .set_successful(Some(Vec::new()))
-                .set_failed(Some(Vec::new()));
-            for entry in request.entries() {
-                output = if rejects.is_some_and(|text| entry.message_body().contains(text)) {
-                    let rejection = BatchResultErrorEntry::builder().id(entry.id());
-                    let rejection = rejection.code("InternalError").sender_fault(false);
-                    output.failed(rejection.build().expect("complete"))
-                } else {
-                    queue.lock().expect("lock").push(entry.clone());
-                    let accepted = SendMessageBatchResultEntry::builder().id(entry.id());
-                    let accepted = accepted.message_id("m").md5_of_message_body("d");
-                    output.successful(accepted.build().expect("complete"))
-                };
-            }
-            output.build().expect("complete")
-        });
-        mock_client!(aws_sdk_sqs, RuleMode::MatchAny, &[&rule])
-    }
-
-    fn work(&self) -> Vec<SendMessageBatchRequestEntry> {
-        self.work.lock().expect("lock").clone()
-    }
-
-    /// The keys of the messages on the work queue.
-    fn keys(&self) -> Vec<String> {
-        let body = |entry: &SendMessageBatchRequestEntry| {
-            let body: Value = serde_json::from_str(entry.message_body()).expect("JSON");
-            body["data"]["key"].as_str().expect("key").to_owned()
-        };
-        self.work().iter().map(body).collect()
-    }
+async fn forward_and_measure(
+    aws: &Aws,
+    payload: &str,
+    metrics: &Lines,
+) -> Result<Forwarded, Error> {
+    let (work, dead) = (aws.work_queue(), aws.dead_letter_queue());
+    let forwarder = Forwarder {
+        config: Config { group_key_segments: 2 },
+        metrics: Metrics::to("Sluice", "forwarder", metrics.clone()),
+        work_queue: Queue::new(work.client(), work.url()),
+        dead_letter_queue: Queue::new(dead.client(), dead.url()),
+    };
+    forwarder.handle(payload, Deadline::at(Instant::now() + Duration::from_secs(30))).await
 }
 
 fn forwarded(forwarded: usize) -> Forwarded {
@@ -104,19 +33,19 @@ fn forwarded(forwarded: usize) -> Forwarded {
 
 #[tokio::test(start_paused = true)]
 async fn every_record_becomes_a_message_of_its_device() {
-    let fake = Fake::default();
-    let answer = fake.forward(&sample("s3-two-records.json")).await.expect("forwarded");
+    let aws = Aws::new();
+    let answer = forward(&aws, &sample("s3-two-records.json")).await.expect("forwarded");
     assert_eq!(answer, forwarded(2));
-    let work = fake.work();
+    let work = aws.work_queue().messages();
     assert_eq!(
-        fake.keys(),
+        aws.work_queue().keys(),
         ["devices/42/state 2026-11-20T21:00:00Z.json", "devices/7/한글+1.json"]
     );
     let groups: Vec<_> =
-        work.iter().map(|entry| entry.message_group_id().expect("group")).collect();
+        work.iter().map(|message| message.group_id.as_deref().expect("group")).collect();
     assert_eq!(groups, ["devices/42", "devices/7"]);
-    assert!(work.iter().all(|entry| entry.message_deduplication_id().is_none()));
-    assert!(work.iter().all(|entry| entry.message_attributes().is_none()));
+    assert!(work.iter().all(|message| message.deduplication_id.is_none()));
+    assert!(work.iter().all(|message| message.attributes.is_empty()));
 }
 
 #[tokio::test(start_paused = true)]
@@ -128,27 +57,21 @@ async fn every_way_in_is_accepted() {
         "sns-to-lambda.json",
         "eventbridge-object-created-key-not-encoded.json",
     ] {
-        let answer = Fake::default().forward(&sample(name)).await;
+        let answer = forward(&Aws::new(), &sample(name)).await;
         assert_eq!(answer.expect("forwarded"), forwarded(1), "{name}");
     }
-    let answer = Fake::default().forward(&sample("s3-test-event.json")).await;
+    let answer = forward(&Aws::new(), &sample("s3-test-event.json")).await;
     assert_eq!(answer.expect("forwarded"), forwarded(0));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_burst_goes_out_in_tens() {
-    let mut burst: Value =
-        serde_json::from_str(&sample("s3-object-created-put.json")).expect("JSON");
-    let record = burst["Records"][0].clone();
-    let records = (0..1_000).map(|n| {
-        let mut record = record.clone();
-        record["s3"]["object"]["key"] = json!(format!("devices/{n}/state.json"));
-        record
-    });
-    burst["Records"] = records.collect();
-    let fake = Fake::default();
-    assert_eq!(fake.forward(&burst.to_string()).await.expect("forwarded"), forwarded(1_000));
-    let mut keys = fake.keys();
+    let records =
+        (0..1_000).map(|n| notification(&format!("devices/{n}/state.json"))["Records"][0].clone());
+    let burst = json!({ "Records": records.collect::<Vec<_>>() });
+    let aws = Aws::new();
+    assert_eq!(forward(&aws, &burst.to_string()).await.expect("forwarded"), forwarded(1_000));
+    let mut keys = aws.work_queue().keys();
     keys.sort();
     keys.dedup();
     assert_eq!(keys.len(), 1_000);
@@ -156,70 +79,70 @@ async fn a_burst_goes_out_in_tens() {
 
 #[tokio::test(start_paused = true)]
 async fn a_rejected_entry_fails_the_invocation_after_the_others_are_sent() {
-    let fake = Fake { rejects: Some("devices/7/"), ..Fake::default() };
-    let error = fake.forward(&sample("s3-two-records.json")).await.expect_err("an error");
+    let aws = Aws::new();
+    aws.work_queue().rejects("devices/7/한글+1.json");
+    let error = forward(&aws, &sample("s3-two-records.json")).await.expect_err("an error");
     assert_eq!(
         error.to_string(),
         "1 of 2 events are not on the queue, first: the queue rejected the message: \
-         InternalError: "
+         InternalError: as the test says"
     );
-    assert_eq!(fake.keys(), ["devices/42/state 2026-11-20T21:00:00Z.json"]);
+    assert_eq!(aws.work_queue().keys(), ["devices/42/state 2026-11-20T21:00:00Z.json"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_record_that_cannot_be_decoded_fails_the_invocation_after_the_others_are_sent() {
-    let fake = Fake::default();
+    let aws = Aws::new();
     let payload = sample("s3-two-records.json").replacen("\"2.1\"", "\"3.1\"", 1);
-    let error = fake.forward(&payload).await.expect_err("an error").to_string();
+    let error = forward(&aws, &payload).await.expect_err("an error").to_string();
     assert!(error.starts_with("1 of 2 events cannot be decoded, first: "), "{error}");
     assert!(error.contains("Records[0].eventVersion"), "{error}");
-    assert_eq!(fake.keys(), ["devices/7/한글+1.json"]);
+    assert_eq!(aws.work_queue().keys(), ["devices/7/한글+1.json"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_event_that_no_message_can_hold_is_dead_lettered_with_a_reason() {
-    let fake = Fake::default();
-    let mut payload: Value = serde_json::from_str(&sample("s3-two-records.json")).expect("JSON");
+    let aws = Aws::new();
+    let mut payload = sample_json("s3-two-records.json");
     payload["Records"][0]["s3"]["object"]["key"] =
         json!("devices/42/".to_owned() + &"x".repeat(600_000));
-    let answer = fake.forward(&payload.to_string()).await.expect("forwarded");
+    let answer = forward(&aws, &payload.to_string()).await.expect("forwarded");
     assert_eq!(answer, Forwarded { forwarded: 1, dead_lettered: 1 });
-    assert_eq!(fake.keys(), ["devices/7/한글+1.json"]);
-    let letter = fake.dead.lock().expect("lock")[0].clone();
-    let attributes = letter.message_attributes().expect("attributes");
-    assert_eq!(attributes["errorClass"].string_value(), Some("EventTooLarge"));
-    let reason = attributes["errorMessage"].string_value().expect("reason");
+    assert_eq!(aws.work_queue().keys(), ["devices/7/한글+1.json"]);
+    let letter = aws.dead_letter_queue().messages()[0].clone();
+    assert_eq!(letter.text("errorClass"), Some("EventTooLarge"));
+    let reason = letter.text("errorMessage").expect("reason");
     assert!(reason.ends_with("of which a queue takes 1048576"), "{reason}");
-    assert!(letter.message_body().contains("devices/42/xxx"));
+    assert!(letter.body.contains("devices/42/xxx"));
 }
 
 #[tokio::test(start_paused = true)]
 async fn on_a_fifo_queue_the_id_deduplicates_and_the_order_is_kept() {
-    let fake = Fake { fifo: true, ..Fake::default() };
-    fake.forward(&sample("s3-two-records.json")).await.expect("forwarded");
-    let ids: Vec<_> = fake
-        .work()
-        .iter()
-        .filter_map(|entry| entry.message_deduplication_id().map(str::to_owned))
-        .collect();
+    let aws = Aws::with_fifo_queues();
+    forward(&aws, &sample("s3-two-records.json")).await.expect("forwarded");
+    let work = aws.work_queue().messages();
+    let ids: Vec<_> =
+        work.iter().filter_map(|message| message.deduplication_id.as_deref()).collect();
     assert_eq!(ids[0], "60a564b35e9db02ade816b779bdb953583907372");
     assert_eq!(ids.len(), 2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_no_event_at_all_is_an_error() {
-    let error = Fake::default().forward(&sample("scheduled-event.json")).await;
+    let error = forward(&Aws::new(), &sample("scheduled-event.json")).await;
     assert!(matches!(error, Err(Error::Undecodable { events: 1, .. })));
 }
 
 #[tokio::test(start_paused = true)]
 async fn every_event_is_counted_once() {
-    let fake = Fake { rejects: Some("devices/7/"), ..Fake::default() };
-    let mut payload: Value = serde_json::from_str(&sample("s3-two-records.json")).expect("JSON");
+    let aws = Aws::new();
+    aws.work_queue().rejects("devices/7/한글+1.json");
+    let mut payload = sample_json("s3-two-records.json");
     payload["Records"].as_array_mut().expect("array").push(json!({}));
-    fake.forward(&payload.to_string()).await.expect_err("an error");
-    let line = fake.lines.0.lock().expect("lock").clone();
-    let line: Value = serde_json::from_slice(&line).expect("one line of JSON");
+    let metrics = Lines::default();
+    forward_and_measure(&aws, &payload.to_string(), &metrics).await.expect_err("an error");
+    let [line] = metrics.read().try_into().expect("one line");
+    let line: Value = line;
     let directive = &line["_aws"]["CloudWatchMetrics"][0];
     assert_eq!(directive["Namespace"], "Sluice");
     assert_eq!(directive["Dimensions"], json!([["FunctionName"]]));
