@@ -23,6 +23,8 @@ pub struct Object {
     /// Without the quotes around it.
     pub e_tag: String,
     pub content: Vec<u8>,
+    /// As `GLACIER`; none for `STANDARD`.
+    pub storage_class: Option<String>,
     pub written: Timestamp,
     /// Whether it stands for a deletion.
     pub is_delete_marker: bool,
@@ -48,6 +50,7 @@ impl Object {
             version_id: None,
             e_tag: md5_hex(content),
             content: content.to_vec(),
+            storage_class: None,
             written: Timestamp::MIN,
             is_delete_marker: false,
         }
@@ -60,6 +63,11 @@ impl Object {
     /// With another entity tag, as of an object that was uploaded in parts.
     pub fn e_tag(self, e_tag: &str) -> Self {
         Self { e_tag: e_tag.to_owned(), ..self }
+    }
+
+    /// In another class than `STANDARD`. One in `GLACIER` or `DEEP_ARCHIVE` cannot be read.
+    pub fn stored_as(self, class: &str) -> Self {
+        Self { storage_class: Some(class.to_owned()), ..self }
     }
 
     /// Its content as JSON.
@@ -252,12 +260,18 @@ fn read(bucket: &Bucket, request: &Request, whole: bool) -> Result<Answer, Servi
     if request.input["IfMatch"].as_str().is_some_and(|tag| !is_tag(tag, object)) {
         return Err(precondition_failed());
     }
+    let class = object.storage_class.as_deref();
+    if whole && matches!(class, Some("GLACIER" | "DEEP_ARCHIVE")) {
+        let message = "The operation is not valid for the object's storage class";
+        return Err(ServiceError::new("InvalidObjectState", message));
+    }
     let mut headers = vec![
         ("etag", format!("\"{}\"", object.e_tag)),
         ("content-length", object.content.len().to_string()),
         ("last-modified", http_date(object.written)),
     ];
     headers.extend(object.version_id.clone().map(|id| ("x-amz-version-id", id)));
+    headers.extend(class.map(|class| ("x-amz-storage-class", class.to_owned())));
     let body = if whole { object.content.clone() } else { Vec::new() };
     Ok(Answer { status: 200, headers, body })
 }

@@ -37,6 +37,7 @@ pub fn message(key: &str) -> Value {
 pub fn record(key: &str) -> Value {
     let mut record = sample_json("sqs-two-messages.json")["Records"][0].clone();
     record["messageId"] = json!(key);
+    record["receiptHandle"] = json!(format!("receipt of {key}"));
     record["body"] = json!(message(key).to_string());
     record
 }

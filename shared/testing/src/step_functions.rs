@@ -168,6 +168,15 @@ impl SimulatedStepFunctions {
         self.started().iter().map(Execution::key).collect()
     }
 
+    /// The keys for which a start was answered with this error, one for each answer.
+    pub fn keys_answered(&self, code: &str) -> Vec<String> {
+        let calls = self.aws.calls();
+        let answered = calls.iter().filter(|call| {
+            call.operation == "StartExecution" && call.answer.as_deref() == Some(code)
+        });
+        answered.filter_map(|call| key_of(call.input["input"].as_str()?)).collect()
+    }
+
     /// The keys for which a start was tried. One that the SDK tried several times in a row counts
     /// once.
     pub fn tried_keys(&self) -> Vec<String> {

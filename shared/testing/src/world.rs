@@ -169,7 +169,7 @@ impl ServiceError {
     /// The HTTP status that comes with a code.
     pub(crate) fn status(&self, service: Service) -> u16 {
         match self.code.as_str() {
-            "InternalFailure" | "InternalError" => 500,
+            "InternalFailure" | "InternalError" | "InternalServerError" => 500,
             "ServiceUnavailable" | "SlowDown" => 503,
             _ if service != Service::S3 => 400,
             "AccessDenied" | "InvalidAccessKeyId" | "InvalidObjectState" => 403,

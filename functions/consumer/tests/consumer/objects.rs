@@ -11,41 +11,44 @@ fn record_of(edit: impl FnOnce(&mut Value)) -> Value {
 }
 
 /// The input of the one execution that `record` starts.
-async fn input(fake: &Fake, record: Value) -> Value {
-    assert!(consume(fake, vec![record]).await.is_empty());
-    let executions = &fake.state().executions;
+async fn input(aws: &Aws, record: Value) -> Value {
+    input_with(aws, config(aws), record).await
+}
+
+async fn input_with(aws: &Aws, config: Config, record: Value) -> Value {
+    assert!(consume_with(aws, config, &Lines::default(), event(&[record])).await.is_empty());
+    let executions = aws.step_functions().started();
     assert_eq!(executions.len(), 1);
-    executions[0].1.clone()
+    executions[0].input()
 }
 
 /// Class and reason of the one dead letter that `record` becomes.
-async fn dead_letter(fake: &Fake, record: Value) -> (String, String) {
-    assert!(consume(fake, vec![record]).await.is_empty());
-    let state = fake.state();
-    let attributes = state.dead[0].message_attributes().expect("attributes");
-    let text = |name: &str| attributes[name].string_value().expect("text").to_owned();
+async fn dead_letter(aws: &Aws, record: Value) -> (String, String) {
+    assert!(consume(aws, vec![record]).await.is_empty());
+    let letter = aws.dead_letter_queue().messages()[0].clone();
+    let text = |name: &str| letter.text(name).expect("text").to_owned();
     (text("errorClass"), text("errorMessage"))
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_very_version_of_the_event_is_read() {
-    let fake = Fake::new();
-    input(&fake, record_of(|message| message["data"]["versionId"] = json!("v1"))).await;
-    let read = fake.state().reads[0].clone();
-    assert_eq!((read.bucket(), read.key()), (Some("device-state"), Some("k")));
-    assert_eq!((read.version_id(), read.if_match()), (Some("v1"), None));
+    let aws = Aws::new();
+    input(&aws, record_of(|message| message["data"]["versionId"] = json!("v1"))).await;
+    let read = json!({ "Bucket": "device-state", "Key": "k", "VersionId": "v1" });
+    assert_eq!(aws.calls_of("GetObject"), [read]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn newer_content_is_not_passed_off_as_the_older_event() {
-    let fake = Fake::new();
-    input(&fake, record("k")).await;
-    let read = fake.state().reads[0].clone();
-    assert_eq!(read.version_id(), None);
-    assert_eq!(read.if_match(), Some("\"d41d8cd98f00b204e9800998ecf8427e\""));
+    let aws = Aws::new();
+    input(&aws, record("k")).await;
+    let tag = format!("\"{E_TAG}\"");
+    let read = json!({ "Bucket": "device-state", "Key": "k", "IfMatch": tag });
+    assert_eq!(aws.calls_of("GetObject"), [read]);
 
-    let fake = Fake::new().read_fails("k", "PreconditionFailed");
-    let input = input(&fake, record("k")).await;
+    let aws = Aws::new();
+    aws.s3().holds("device-state", "k", b"newer");
+    let input = input(&aws, record("k")).await;
     assert_eq!(input["data"]["overwritten"], true);
     assert_eq!(input["data"].get("content"), None);
 }
@@ -57,10 +60,10 @@ async fn what_is_large_or_many_goes_by_reference_without_being_read() {
     let removed =
         record_of(|message| message["type"] = json!("com.amazonaws.s3.ObjectRemoved:Delete"));
     for record in [large, lines, removed] {
-        let fake = Fake::new();
-        let input = input(&fake, record).await;
+        let aws = Aws::new();
+        let input = input(&aws, record).await;
         assert_eq!(input["data"].get("content"), None);
-        assert!(fake.state().reads.is_empty());
+        assert!(aws.calls_of("GetObject").is_empty());
     }
 }
 
@@ -74,27 +77,31 @@ async fn what_goes_by_reference_is_asked_after_as_the_version_that_it_is() {
             }
         })
     };
-    let fake = Fake::new();
-    input(&fake, large(Some("v1"))).await;
-    let head = fake.state().heads[0].clone();
-    assert_eq!((head.version_id(), head.if_match()), (Some("v1"), None));
+    let aws = Aws::new();
+    input(&aws, large(Some("v1"))).await;
+    let head = json!({ "Bucket": "device-state", "Key": "k", "VersionId": "v1" });
+    assert_eq!(aws.calls_of("HeadObject"), [head]);
 
-    let fake = Fake::new().head_answers("k", 412);
-    let input = input(&fake, large(None)).await;
+    let aws = Aws::new();
+    aws.s3().holds("device-state", "k", b"newer");
+    let input = input(&aws, large(None)).await;
     assert_eq!(input["data"]["overwritten"], true);
-    let head = fake.state().heads[0].clone();
-    let e_tag = Some("\"d41d8cd98f00b204e9800998ecf8427e\"");
-    assert_eq!((head.version_id(), head.if_match()), (None, e_tag));
+    let tag = format!("\"{E_TAG}\"");
+    let head = json!({ "Bucket": "device-state", "Key": "k", "IfMatch": tag });
+    assert_eq!(aws.calls_of("HeadObject"), [head]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_machine_of_the_users_gets_json_inline_and_all_else_by_reference() {
-    let preferred = || Fake::new().inline(InlineContent::Preferred, 1_000);
-    let fake = preferred().object("k", br#"{"a":1}"#);
-    assert_eq!(input(&fake, record("k")).await["data"]["content"], json!({ "a": 1 }));
+    let preferred = async |content: &[u8]| {
+        let aws = Aws::new();
+        uploads(&aws, "k", content);
+        let config = Config { inline_content: InlineContent::Preferred, ..config(&aws) };
+        input_with(&aws, config, record("k")).await
+    };
+    assert_eq!(preferred(br#"{"a":1}"#).await["data"]["content"], json!({ "a": 1 }));
     for content in [&b"\x89PNG"[..], b"", b"\xef\xbb\xbf{}"] {
-        let fake = preferred().object("k", content);
-        let input = input(&fake, record("k")).await;
+        let input = preferred(content).await;
         assert_eq!(input["data"].get("content"), None, "{content:?}");
     }
 }
@@ -102,22 +109,29 @@ async fn a_machine_of_the_users_gets_json_inline_and_all_else_by_reference() {
 #[tokio::test(start_paused = true)]
 async fn where_nothing_is_wanted_inline_nothing_is_read() {
     for (content, limit) in [(InlineContent::Never, 1_000), (InlineContent::Required, 0)] {
-        let fake = Fake::new().object("k", b"").inline(content, limit);
+        let aws = Aws::new();
+        uploads(&aws, "k", b"");
+        let config =
+            Config { inline_content: content, inline_object_max_bytes: limit, ..config(&aws) };
         let empty = record_of(|message| message["data"]["size"] = json!(0));
-        assert_eq!(input(&fake, empty).await["data"].get("content"), None);
-        let state = fake.state();
-        assert!(state.reads.is_empty() && state.heads.is_empty());
+        assert_eq!(input_with(&aws, config, empty).await["data"].get("content"), None);
+        assert_eq!((aws.count("GetObject"), aws.count("HeadObject")), (0, 0));
     }
 }
 
 /// The acknowledgement was lost, the object deleted, the message delivered once more.
 #[tokio::test(start_paused = true)]
 async fn an_object_that_is_gone_after_its_execution_is_a_duplicate_and_no_dead_letter() {
-    let gone = || Fake::new().read_fails("k", "NoSuchVersion");
-    let fake = gone().has_execution("k");
-    assert!(consume(&fake, vec![record("k")]).await.is_empty());
-    assert!(fake.state().dead.is_empty());
-    assert_eq!(dead_letter(&gone(), record("k")).await.0, "ObjectMissing");
+    let aws = Aws::new();
+    aws.s3().fails("k", "NoSuchVersion");
+    let message = message("k");
+    aws.step_functions().starts(message["id"].as_str().expect("id"), &message.to_string());
+    assert!(consume(&aws, vec![record("k")]).await.is_empty());
+    assert!(aws.dead_letter_queue().messages().is_empty());
+
+    let aws = Aws::new();
+    aws.s3().fails("k", "NoSuchVersion");
+    assert_eq!(dead_letter(&aws, record("k")).await.0, "ObjectMissing");
 }
 
 #[tokio::test(start_paused = true)]
@@ -127,21 +141,25 @@ async fn an_object_whose_event_tells_no_size_is_measured() {
             message["data"].as_object_mut().expect("object").remove("size");
         })
     };
-    let fake = Fake::new().object("k", br#"{"a":1}"#);
-    assert_eq!(input(&fake, unsized_()).await["data"]["content"], json!({ "a": 1 }));
-    let fake = Fake::new().object("k", " ".repeat(1_001).as_bytes());
-    assert_eq!(input(&fake, unsized_()).await["data"].get("content"), None);
+    let aws = Aws::new();
+    uploads(&aws, "k", br#"{"a":1}"#);
+    assert_eq!(input(&aws, unsized_()).await["data"]["content"], json!({ "a": 1 }));
+    let aws = Aws::new();
+    uploads(&aws, "k", " ".repeat(1_001).as_bytes());
+    assert_eq!(input(&aws, unsized_()).await["data"].get("content"), None);
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_object_that_is_not_json_is_poison_with_line_and_column() {
-    let fake = Fake::new().object("k", b"{\n  \"deviceId\": }");
-    let (class, reason) = dead_letter(&fake, record("k")).await;
+    let aws = Aws::new();
+    uploads(&aws, "k", b"{\n  \"deviceId\": }");
+    let (class, reason) = dead_letter(&aws, record("k")).await;
     assert_eq!(class, "NotJson");
     assert_eq!(reason, "the object is not JSON: expected value at line 2 column 15");
 
     for content in [&b""[..], b"{} {}", b"\xff", b"\xef\xbb\xbf{}", b"{\"a\":\"\xff\"}"] {
-        let fake = Fake::new().object("k", content);
-        assert_eq!(dead_letter(&fake, record("k")).await.0, "NotJson", "{content:?}");
+        let aws = Aws::new();
+        uploads(&aws, "k", content);
+        assert_eq!(dead_letter(&aws, record("k")).await.0, "NotJson", "{content:?}");
     }
 }

@@ -2,50 +2,53 @@ use super::*;
 
 #[tokio::test(start_paused = true)]
 async fn starts_one_execution_for_each_message_under_its_name() {
-    let fake = Fake::new().object("devices/7/한글+1.json", br#" {"deviceId": "7"} "#);
-    let event = serde_json::from_value(sample("sqs-two-messages.json")).expect("SQS event");
-    assert!(consume_event(&fake, event).await.is_empty());
-    let mut executions = fake.state().executions.clone();
-    executions.sort_by(|(one, _), (other, _)| one.cmp(other));
-    assert_eq!(executions[0].0, "0c9c35d0b1f4bd4c3da4b10ad45f67fcb8a4e6a1");
-    assert_eq!(executions[1].0, "60a564b35e9db02ade816b779bdb953583907372");
-    assert_eq!(executions[0].1["data"]["content"], json!({ "deviceId": "7" }));
-    assert_eq!(executions[0].1["data"]["key"], "devices/7/한글+1.json");
+    let aws = Aws::new();
+    let object = Object::new("devices/7/한글+1.json", br#" {"deviceId": "7"} "#);
+    aws.s3().has("device-state", object.version("3HL4kqtJlcpXroDTDmJ+rmSpXd3dIbrHY"));
+    let records = sample_json("sqs-two-messages.json")["Records"].take();
+    let records = records.as_array().expect("records").clone();
+    assert!(consume(&aws, records).await.is_empty());
+    let mut executions = aws.step_functions().started();
+    executions.sort_by(|one, other| one.name.cmp(&other.name));
+    assert_eq!(executions[0].name, "0c9c35d0b1f4bd4c3da4b10ad45f67fcb8a4e6a1");
+    assert_eq!(executions[1].name, "60a564b35e9db02ade816b779bdb953583907372");
+    assert_eq!(executions[0].input()["data"]["content"], json!({ "deviceId": "7" }));
+    assert_eq!(executions[0].key(), "devices/7/한글+1.json");
     assert_eq!(executions.len(), 2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_same_message_twice_is_one_execution() {
-    let fake = Fake::new();
-    let failures = consume(&fake, vec![record("a"), record("a"), record("b")]).await;
+    let aws = Aws::new();
+    let failures = consume(&aws, vec![record("a"), record("a"), record("b")]).await;
     assert!(failures.is_empty());
-    assert_eq!(fake.state().executions.len(), 2);
+    assert_eq!(aws.step_functions().started().len(), 2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn redelivers_only_the_message_that_failed() {
-    let fake = Fake::new().start_fails("b", "SomethingNew");
-    assert_eq!(consume(&fake, vec![record("a"), record("b"), record("c")]).await, ["b"]);
-    assert_eq!(fake.state().executions.len(), 2);
+    let aws = Aws::new();
+    aws.step_functions().fails("b", "SomethingNew");
+    assert_eq!(consume(&aws, vec![record("a"), record("b"), record("c")]).await, ["b"]);
+    assert_eq!(aws.step_functions().started().len(), 2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn seven_messages_seven_outcomes() {
-    let fake = Fake::new()
-        .in_sequence()
-        .start_panics("panic")
-        .start_fails("throttled", "ThrottlingException");
+    let aws = Aws::new();
+    aws.step_functions().panics("panic");
+    aws.step_functions().throttles("throttled");
     let poison = |id: &str, body: &str| {
         let mut record = record(id);
         record["body"] = json!(body);
         record
     };
-    let failures = consume(
-        &fake,
+    let failures = consume_in_sequence(
+        &aws,
         vec![
             record("valid"),
             poison("empty", ""),
-            poison("odd", "\u{FFFD}\u{0} caf\u{e9} \u{1F4A9}"),
+            poison("odd", "\u{FFFD}\u{85} caf\u{e9} \u{1F4A9}"),
             poison("brackets", &"[".repeat(200_000)),
             record("panic"),
             record("valid"),
@@ -54,45 +57,48 @@ async fn seven_messages_seven_outcomes() {
     )
     .await;
     assert_eq!(failures, ["panic"]);
-    assert_eq!(fake.started(), ["valid"]);
-    let state = fake.state();
-    let dead: Vec<_> = state.dead.iter().map(|entry| entry.message_body().len()).collect();
-    assert_eq!(dead, ["(empty body)".len(), "\u{FFFD}\u{0} caf\u{e9} \u{1F4A9}".len(), 200_000]);
-    assert_eq!(state.work.len(), 1);
+    assert_eq!(aws.step_functions().started_keys(), ["valid"]);
+    let dead: Vec<_> =
+        aws.dead_letter_queue().messages().iter().map(|letter| letter.body.len()).collect();
+    assert_eq!(dead, ["(empty body)".len(), "\u{FFFD}\u{85} caf\u{e9} \u{1F4A9}".len(), 200_000]);
+    assert_eq!(aws.work_queue().messages().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn after_the_first_throttle_the_rest_of_the_batch_is_not_asked_again() {
-    let fake = Fake::new().in_sequence().start_fails("b", "ThrottlingException");
-    let failures = consume(&fake, ["a", "b", "c", "d"].map(record).to_vec()).await;
+    let aws = Aws::new();
+    aws.step_functions().throttles("b");
+    let failures = consume_in_sequence(&aws, ["a", "b", "c", "d"].map(record).to_vec()).await;
     assert!(failures.is_empty());
-    let state = fake.state();
-    assert_eq!(state.tries, ["a", "b"]);
-    assert_eq!(state.work.len(), 3);
+    assert_eq!(aws.step_functions().tried_keys(), ["a", "b"]);
+    assert_eq!(aws.work_queue().messages().len(), 3);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_deferred_copy_is_the_message_with_one_deferral_more_and_a_delay() {
-    let fake = Fake::new().start_fails("a", "ExecutionLimitExceeded");
+    let aws = Aws::new();
+    aws.step_functions().fails("a", "ExecutionLimitExceeded");
     let mut record = record("a");
     record["messageAttributes"] = json!({
         "deferrals": { "stringValue": "2", "dataType": "Number" },
         "redrives": { "stringValue": "1", "dataType": "Number" },
         "theirs": { "binaryValue": "AAEC", "dataType": "Binary.x" },
     });
-    assert!(consume(&fake, vec![record.clone()]).await.is_empty());
-    let state = fake.state();
-    let copy = &state.work[0];
-    assert_eq!(copy.message_body(), record["body"]);
-    assert_eq!(copy.message_group_id(), Some("devices/42"));
-    assert_eq!(copy.message_deduplication_id(), None);
-    let attributes = copy.message_attributes().expect("attributes");
-    assert_eq!(attributes["deferrals"].string_value(), Some("3"));
-    assert_eq!(attributes["redrives"].string_value(), Some("1"));
-    assert_eq!(attributes["theirs"].data_type(), "Binary.x");
-    assert_eq!(attributes["theirs"].binary_value().expect("binary").as_ref(), [0, 1, 2]);
+    assert!(consume(&aws, vec![record.clone()]).await.is_empty());
+    let copy = aws.work_queue().messages()[0].clone();
+    assert_eq!(copy.body, record["body"]);
+    assert_eq!(copy.group_id.as_deref(), Some("devices/42"));
+    assert_eq!(copy.deduplication_id, None);
+    assert_eq!(copy.text("deferrals"), Some("3"));
+    assert_eq!(copy.text("redrives"), Some("1"));
+    assert_eq!(copy.attributes["theirs"].data_type, "Binary.x");
+    assert_eq!(copy.attributes["theirs"].binary.as_deref(), Some(&[0, 1, 2][..]));
     // Base 8 s, twice doubled, half of it jitter.
-    assert!((16..=32).contains(&copy.delay_seconds().expect("delay")));
+    assert!((16..=32).contains(&copy.delay_seconds.expect("delay")));
+}
+
+fn deferred_and_dead(aws: &Aws) -> (usize, usize) {
+    (aws.work_queue().messages().len(), aws.dead_letter_queue().messages().len())
 }
 
 fn hours_later(hours: i64) -> Timestamp {
@@ -112,14 +118,13 @@ fn deferred_for(hours: i64, mut record: Value) -> Value {
 #[tokio::test(start_paused = true)]
 async fn an_event_is_not_deferred_for_ever() {
     for (hours, deferred, dead) in [(71, 1, 0), (72, 0, 1)] {
-        let fake = Fake::new().start_fails("a", "AccessDeniedException");
-        assert!(consume(&fake, vec![deferred_for(hours, record("a"))]).await.is_empty());
-        let state = fake.state();
-        assert_eq!((state.work.len(), state.dead.len()), (deferred, dead), "{hours} hours");
-        if let [letter] = &state.dead[..] {
-            let attributes = letter.message_attributes().expect("attributes");
-            assert_eq!(attributes["errorClass"].string_value(), Some("DeferredTooLong"));
-            let reason = attributes["errorMessage"].string_value().expect("reason");
+        let aws = Aws::new();
+        aws.step_functions().fails("a", "AccessDeniedException");
+        assert!(consume(&aws, vec![deferred_for(hours, record("a"))]).await.is_empty());
+        assert_eq!(deferred_and_dead(&aws), (deferred, dead), "{hours} hours");
+        if let [letter] = &aws.dead_letter_queue().messages()[..] {
+            assert_eq!(letter.text("errorClass"), Some("DeferredTooLong"));
+            let reason = letter.text("errorMessage").expect("reason");
             assert!(reason.starts_with("AccessDenied for 72 hours: "), "{reason}");
         }
     }
@@ -127,70 +132,68 @@ async fn an_event_is_not_deferred_for_ever() {
 
 #[tokio::test(start_paused = true)]
 async fn the_time_of_the_first_deferral_is_set_once_and_kept() {
-    let since = |fake: &Fake| {
-        let state = fake.state();
-        let attributes = state.work[0].message_attributes().expect("attributes");
-        attributes["deferredSince"].string_value().map(str::to_owned)
+    let since = async |record| {
+        let aws = Aws::new();
+        aws.step_functions().throttles("a");
+        consume(&aws, vec![record]).await;
+        aws.work_queue().messages()[0].text("deferredSince").map(str::to_owned)
     };
-    let fake = Fake::new().start_fails("a", "ThrottlingException");
-    consume(&fake, vec![record("a")]).await;
-    assert_eq!(since(&fake), Some(now().to_string()));
-
-    let fake = Fake::new().start_fails("a", "ThrottlingException");
-    consume(&fake, vec![deferred_for(5, record("a"))]).await;
-    assert_eq!(since(&fake), Some(hours_later(-5).to_string()));
+    assert_eq!(since(record("a")).await, Some(now().to_string()));
+    let before = deferred_for(5, record("a"));
+    assert_eq!(since(before).await, Some(hours_later(-5).to_string()));
 }
 
 /// As after an outage of days, or a restore, or with a mapping that was disabled.
 #[tokio::test(start_paused = true)]
 async fn an_old_event_has_its_full_time_from_its_first_deferral_on() {
-    let fake = Fake::new().start_fails("a", "ThrottlingException");
+    let aws = Aws::new();
+    aws.step_functions().throttles("a");
+    let consumer = consumer(&aws, config(&aws), &Lines::default());
     let mut of_an_earlier_version = record("a");
     of_an_earlier_version["messageAttributes"] =
         json!({ "deferrals": { "stringValue": "300", "dataType": "Number" } });
     for record in [record("a"), of_an_earlier_version] {
-        let response =
-            fake.consumer().handle(event(&[record]), deadline(), hours_later(24 * 100)).await;
+        let late = hours_later(24 * 100);
+        let response = handle(&consumer, &aws, event(&[record]), deadline(), late).await;
         assert!(response.expect("an answer").batch_item_failures.is_empty());
     }
-    let state = fake.state();
-    assert_eq!((state.work.len(), state.dead.len()), (2, 0), "(deferred, dead)");
+    assert_eq!(deferred_and_dead(&aws), (2, 0));
 }
 
 #[tokio::test(start_paused = true)]
 async fn only_what_was_itself_refused_expires() {
-    let fake = Fake::new().in_sequence().start_fails("a", "ThrottlingException");
+    let aws = Aws::new();
+    aws.step_functions().throttles("a");
     let records = ["a", "b", "c"].map(|key| deferred_for(100, record(key)));
-    assert!(consume(&fake, records.to_vec()).await.is_empty());
-    let state = fake.state();
-    assert_eq!(state.tries, ["a"], "what is throttled is not asked again");
-    assert_eq!((state.work.len(), state.dead.len()), (2, 1), "(deferred, dead)");
+    assert!(consume_in_sequence(&aws, records.to_vec()).await.is_empty());
+    let tried = aws.step_functions().tried_keys();
+    assert_eq!(tried, ["a"], "what is throttled is not asked again");
+    assert_eq!(deferred_and_dead(&aws), (2, 1));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_dead_letter_says_why() {
-    let fake = Fake::new();
+    let aws = Aws::new();
     let mut poison = record("poison");
     poison["body"] = json!("hello");
-    assert!(consume(&fake, vec![poison, record("good")]).await.is_empty());
-    assert_eq!(fake.started(), ["good"]);
-    let state = fake.state();
-    assert_eq!(state.dead[0].message_body(), "hello");
-    assert_eq!(state.dead[0].delay_seconds(), None);
-    let attributes = state.dead[0].message_attributes().expect("attributes");
-    assert_eq!(attributes["errorClass"].string_value(), Some("Undecodable"));
-    let reason = attributes["errorMessage"].string_value().expect("reason");
+    assert!(consume(&aws, vec![poison, record("good")]).await.is_empty());
+    assert_eq!(aws.step_functions().started_keys(), ["good"]);
+    let letter = aws.dead_letter_queue().messages()[0].clone();
+    assert_eq!(letter.body, "hello");
+    assert_eq!(letter.delay_seconds, None);
+    assert_eq!(letter.text("errorClass"), Some("Undecodable"));
+    let reason = letter.text("errorMessage").expect("reason");
     assert!(reason.starts_with("cannot decode a message: "), "{reason}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_copy_or_a_dead_letter_that_is_not_confirmed_is_delivered_again() {
-    let fake = Fake::new()
-        .start_fails("throttled", "ThrottlingException")
-        .queue_rejects("work", "throttled")
-        .object("text", b"hello")
-        .queue_rejects("dead", "text");
-    let mut failures = consume(&fake, vec![record("text"), record("throttled")]).await;
+    let aws = Aws::new();
+    aws.step_functions().throttles("throttled");
+    aws.work_queue().rejects("throttled");
+    uploads(&aws, "text", b"hello");
+    aws.dead_letter_queue().rejects("text");
+    let mut failures = consume(&aws, vec![record("text"), record("throttled")]).await;
     failures.sort();
     assert_eq!(failures, ["text", "throttled"]);
 }
@@ -198,137 +201,135 @@ async fn a_copy_or_a_dead_letter_that_is_not_confirmed_is_delivered_again() {
 #[tokio::test(start_paused = true)]
 async fn a_failed_record_without_an_id_brings_the_whole_batch_back() {
     for id in [json!(null), json!("")] {
-        let fake = Fake::new().start_fails("b", "SomethingNew");
+        let aws = Aws::new();
+        aws.step_functions().fails("b", "SomethingNew");
+        let consumer = consumer(&aws, config(&aws), &Lines::default());
         let mut nameless = record("b");
         nameless["messageId"] = id;
         let event = event(&[record("a"), nameless]);
-        let answer = fake.consumer().handle(event, deadline(), now()).await;
+        let answer = handle(&consumer, &aws, event, deadline(), now()).await;
         answer.expect_err("the batch comes back");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_message_of_several_events_is_split_into_one_for_each() {
-    let fake = Fake::new();
+    let aws = Aws::new();
     let mut direct = record("direct");
-    direct["body"] = json!(sample("s3-two-records.json").to_string());
+    direct["body"] = json!(sample("s3-two-records.json"));
     direct["messageAttributes"] = json!({
         "redrives": { "stringValue": "2", "dataType": "Number" },
         "deferrals": { "stringValue": "9", "dataType": "Number" },
     });
-    assert!(consume(&fake, vec![direct.clone()]).await.is_empty());
-    assert!(fake.started().is_empty(), "each is started from its own message");
-    let copies = {
-        let mut state = fake.state();
-        std::mem::take(&mut state.work)
-    };
+    assert!(consume(&aws, vec![direct.clone()]).await.is_empty());
+    assert!(aws.step_functions().started().is_empty(), "each is started from its own message");
+    let copies = aws.work_queue().messages();
+    aws.work_queue().is_purged();
     assert_eq!(copies.len(), 2);
     for copy in &copies {
-        let attributes = copy.message_attributes().expect("attributes");
-        assert_eq!(attributes.keys().collect::<Vec<_>>(), ["redrives"], "its journey begins here");
-        let mut single = record(copy.id());
-        single["body"] = json!(copy.message_body());
-        assert!(consume(&fake, vec![single]).await.is_empty());
+        let names: Vec<_> = copy.attributes.keys().collect();
+        assert_eq!(names, ["redrives"], "its journey begins here");
+        let mut single = record(&copy.id);
+        single["body"] = json!(copy.body);
+        assert!(consume(&aws, vec![single]).await.is_empty());
     }
-    assert_eq!(fake.started().len(), 2);
+    assert_eq!(aws.step_functions().started().len(), 2);
 
     // What is not confirmed keeps the message, and the repeat is harmless.
-    let fake = Fake::new().queue_rejects("work", "devices/7/");
-    assert_eq!(consume(&fake, vec![direct]).await, ["direct"]);
+    let aws = Aws::new();
+    aws.work_queue().rejects("devices/7/한글+1.json");
+    assert_eq!(consume(&aws, vec![direct]).await, ["direct"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn of_a_message_that_is_decodable_in_part_both_parts_are_kept() {
-    let body = sample("s3-two-records.json").to_string().replacen("\"2.1\"", "\"3.1\"", 1);
+    let body = sample("s3-two-records.json").replacen("\"2.1\"", "\"3.1\"", 1);
     let mut half = record("half");
     half["body"] = json!(body);
-    let fake = Fake::new();
-    assert!(consume(&fake, vec![half.clone()]).await.is_empty());
-    {
-        let state = fake.state();
-        assert_eq!((state.work.len(), state.dead.len()), (1, 1));
-        assert_eq!(state.dead[0].message_body(), body);
-    }
-    for queue in ["work", "dead"] {
-        let fake = Fake::new().queue_rejects(queue, "devices");
-        assert_eq!(consume(&fake, vec![half.clone()]).await, ["half"], "{queue}");
+    let aws = Aws::new();
+    assert!(consume(&aws, vec![half.clone()]).await.is_empty());
+    assert_eq!(deferred_and_dead(&aws), (1, 1));
+    assert_eq!(aws.dead_letter_queue().messages()[0].body, body);
+    for queue in [Aws::work_queue, Aws::dead_letter_queue] {
+        let aws = Aws::new();
+        queue(&aws).rejects_all();
+        assert_eq!(consume(&aws, vec![half.clone()]).await, ["half"], "{}", queue(&aws).name());
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_message_without_an_event_is_acknowledged_and_counted_as_empty() {
-    let fake = Fake::new();
+    let aws = Aws::new();
     let mut test = record("test");
-    test["body"] = json!(sample("s3-test-event.json").to_string());
-    assert!(consume(&fake, vec![test]).await.is_empty());
-    assert!(fake.state().dead.is_empty());
-    let batch = &fake.lines.read()[0];
+    test["body"] = json!(sample("s3-test-event.json"));
+    let metrics = Lines::default();
+    assert!(consume_with(&aws, config(&aws), &metrics, event(&[test])).await.is_empty());
+    assert!(aws.dead_letter_queue().messages().is_empty());
+    let batch = &metrics.read()[0];
     assert_eq!((&batch["Empty"], &batch["Started"]), (&json!(1), &json!(0)));
 }
 
 /// A brownout is as long as it is: it must not use up the receives of a message.
 #[tokio::test(start_paused = true)]
 async fn a_service_that_is_unavailable_twice_is_not_asked_again_in_the_batch() {
-    let mut fake = Fake::new().in_sequence();
-    for key in ["a", "b", "c", "d"] {
-        fake = fake.start_fails(key, "InternalServerError");
-    }
-    assert!(consume(&fake, ["a", "b", "c", "d"].map(record).to_vec()).await.is_empty());
-    let state = fake.state();
-    assert_eq!((state.tries.len(), state.work.len()), (2, 4), "(tried, deferred)");
+    let aws = Aws::new();
+    aws.when("StartExecution").fails("InternalServerError");
+    let records = ["a", "b", "c", "d"].map(record).to_vec();
+    assert!(consume_in_sequence(&aws, records).await.is_empty());
+    let tried = aws.step_functions().tried_keys();
+    assert_eq!((tried.len(), aws.work_queue().messages().len()), (2, 4), "(tried, deferred)");
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_has_no_turn_under_the_start_rate_is_deferred() {
-    let mut fake = Fake::new();
-    fake.starts_per_second = Some(1);
+    let aws = Aws::new();
+    let config = Config { start_rate_per_second: Some(1), ..config(&aws) };
+    let consumer = consumer(&aws, config, &Lines::default());
     let records: Vec<Value> = (0..100).map(|n| record(&format!("k{n}"))).collect();
     let ten_seconds = Deadline::at(Instant::now() + Duration::from_secs(10));
-    let answer = fake.consumer().handle(event(&records), ten_seconds, now()).await;
+    let answer = handle(&consumer, &aws, event(&records), ten_seconds, now()).await;
     assert!(answer.expect("an answer").batch_item_failures.is_empty());
     // Ten seconds less the reserve for settling.
-    assert_eq!((fake.started().len(), fake.state().work.len()), (6, 94));
+    let started = aws.step_functions().started().len();
+    assert_eq!((started, aws.work_queue().messages().len()), (6, 94));
 }
 
 /// SQS takes no more than 1 MiB, of which the reason is a part.
 #[tokio::test(start_paused = true)]
 async fn a_dead_letter_has_room_for_its_reason_or_goes_without() {
     for (bytes, attributes) in [(1_048_576, 0), (1_048_576 - 100, 2), (1_000, 2)] {
-        let fake = Fake::new();
+        let aws = Aws::new();
         let mut big = record("big");
         big["body"] = json!("x".repeat(bytes));
-        assert!(consume(&fake, vec![big]).await.is_empty());
-        let state = fake.state();
-        let letter = &state.dead[0];
-        let given = letter.message_attributes().cloned().unwrap_or_default();
-        assert_eq!((letter.message_body().len(), given.len()), (bytes, attributes));
-        let size = |(name, value): (&String, &aws_sdk_sqs::types::MessageAttributeValue)| {
-            name.len() + value.data_type().len() + value.string_value().map_or(0, str::len)
-        };
-        assert!(bytes + given.iter().map(size).sum::<usize>() <= 1_048_576);
+        assert!(consume(&aws, vec![big]).await.is_empty());
+        // The simulated SQS refuses what is larger, as SQS does.
+        let letter = aws.dead_letter_queue().messages()[0].clone();
+        assert_eq!((letter.body.len(), letter.attributes.len()), (bytes, attributes));
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn with_no_time_left_nothing_is_started_and_nothing_is_lost() {
-    let fake = Fake::new();
+    let aws = Aws::new();
     let past = Deadline::at(Instant::now());
-    let response = fake.consumer().handle(event(&[record("a")]), past, now()).await;
+    let consumer = consumer(&aws, config(&aws), &Lines::default());
+    let response = handle(&consumer, &aws, event(&[record("a")]), past, now()).await;
     let failures = response.expect("an answer").batch_item_failures.len();
-    assert_eq!(failures + fake.state().work.len(), 1, "(delivered again, or confirmed as a copy)");
-    assert!(fake.started().is_empty());
+    let copies = aws.work_queue().messages().len();
+    assert_eq!(failures + copies, 1, "(delivered again, or confirmed as a copy)");
+    assert!(aws.step_functions().started().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn every_message_is_counted_once_and_reasons_are_counted_beside() {
-    let fake = Fake::new()
-        .in_sequence()
-        .object("text", b"hello")
-        .start_fails("broken", "SomethingNew")
-        .start_fails("throttled", "ThrottlingException");
+    let aws = Aws::new();
+    uploads(&aws, "text", b"hello");
+    aws.step_functions().fails("broken", "SomethingNew");
+    aws.step_functions().throttles("throttled");
     let keys = ["a", "a", "b", "text", "broken", "throttled", "after"];
-    consume(&fake, keys.map(record).to_vec()).await;
-    let lines = fake.lines.read();
+    let metrics = Lines::default();
+    consume_with(&aws, in_sequence(&aws), &metrics, event(&keys.map(record))).await;
+    let lines = metrics.read();
     let [batch, class, cause] = &lines[..] else { panic!("{lines:?}") };
     let counts = [
         "Received",
@@ -355,9 +356,9 @@ async fn every_message_is_counted_once_and_reasons_are_counted_beside() {
 
 #[tokio::test(start_paused = true)]
 async fn an_execution_is_told_how_often_its_message_was_redriven() {
-    let fake = Fake::new();
+    let aws = Aws::new();
     let mut redriven = record("redriven");
     redriven["messageAttributes"]["redrives"] = json!({ "dataType": "Number", "stringValue": "3" });
-    assert!(consume(&fake, vec![redriven]).await.is_empty());
-    assert_eq!(fake.state().executions[0].1["redrives"], 3);
+    assert!(consume(&aws, vec![redriven]).await.is_empty());
+    assert_eq!(aws.step_functions().started()[0].input()["redrives"], 3);
 }

@@ -38,7 +38,7 @@ fn script() -> impl Strategy<Value = Script> {
 }
 
 async fn run(scripts: Vec<Script>, fifo: bool) {
-    let mut fake = if fifo { Fake::new().fifo() } else { Fake::new() };
+    let aws = if fifo { Aws::with_fifo_queues() } else { Aws::new() };
     let mut records = Vec::new();
     for (n, script) in scripts.iter().enumerate() {
         let key = format!("key-{n:03}");
@@ -49,40 +49,37 @@ async fn run(scripts: Vec<Script>, fifo: bool) {
                 json!(if body.is_empty() { String::new() } else { format!("{body} {key}") });
         }
         if let Some(code) = script.read {
-            fake = fake.read_fails(&key, code);
+            aws.s3().fails(&key, code);
         }
         if script.panics {
-            fake = fake.start_panics(&key);
+            aws.step_functions().panics(&key);
         } else if let Some(code) = script.start {
-            fake = fake.start_fails(&key, code);
+            aws.step_functions().fails(&key, code);
         }
         if script.work_rejects {
-            fake = fake.queue_rejects("work", &key);
+            aws.work_queue().rejects(&key);
         }
         if script.dead_rejects {
-            fake = fake.queue_rejects("dead", &key);
+            aws.dead_letter_queue().rejects(&key);
         }
         records.push(record);
     }
-    let failures = consume(&fake, records).await;
+    let failures = consume(&aws, records).await;
     let failed: BTreeSet<&String> = failures.iter().collect();
     assert_eq!(failed.len(), failures.len(), "no message is named twice");
 
-    let started: BTreeSet<String> = fake.started().into_iter().collect();
-    let state = fake.state();
-    let holds = |queue: &[aws_sdk_sqs::types::SendMessageBatchRequestEntry], key: &str| {
-        queue.iter().filter(|entry| entry.message_body().contains(key)).count()
+    let started: BTreeSet<String> = aws.step_functions().started_keys().into_iter().collect();
+    let duplicates = aws.step_functions().keys_answered("ExecutionAlreadyExists");
+    let (work, dead) = (aws.work_queue().messages(), aws.dead_letter_queue().messages());
+    let holds = |queue: &[testing::Message], key: &str| {
+        queue.iter().filter(|message| message.body.contains(key)).count()
     };
     for (n, script) in scripts.iter().enumerate() {
         let key = format!("key-{n:03}");
         let places = usize::from(started.contains(&key))
-            + usize::from(
-                script.body.is_none()
-                    && script.start == Some("ExecutionAlreadyExists")
-                    && state.tries.contains(&key),
-            )
-            + holds(&state.work, &key)
-            + holds(&state.dead, &key);
+            + usize::from(script.body.is_none() && duplicates.contains(&key))
+            + holds(&work, &key)
+            + holds(&dead, &key);
         // An empty body has no key to be found by.
         if script.body == Some("") {
             continue;

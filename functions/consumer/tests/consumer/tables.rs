@@ -15,17 +15,14 @@ fn dead(class: &str) -> Ended {
     Ended::DeadLettered(class.to_owned())
 }
 
-async fn ended(fake: Fake, record: Value) -> Ended {
-    let failures = consume(&fake, vec![record]).await;
-    let state = fake.state();
-    match (failures.len(), state.work.first(), state.dead.first()) {
+async fn ended(aws: &Aws, record: Value) -> Ended {
+    let failures = consume(aws, vec![record]).await;
+    let (work, dead_letters) = (aws.work_queue().messages(), aws.dead_letter_queue().messages());
+    match (failures.len(), work.first(), dead_letters.first()) {
         (1, None, None) => Failed,
         (0, None, None) => Acknowledged,
         (0, Some(_), None) => Deferred,
-        (0, None, Some(letter)) => {
-            let attributes = letter.message_attributes().expect("attributes");
-            dead(attributes["errorClass"].string_value().expect("class"))
-        }
+        (0, None, Some(letter)) => dead(letter.text("errorClass").expect("class")),
         _ => panic!("more than one outcome"),
     }
 }
@@ -63,7 +60,9 @@ async fn every_error_of_start_execution_has_its_outcome() {
         ("UnknownOperationException", Failed),
         ("SomethingNew", Failed),
     ] {
-        assert_eq!(ended(Fake::new().start_fails("k", code), record("k")).await, outcome, "{code}");
+        let aws = Aws::new();
+        aws.step_functions().fails("k", code);
+        assert_eq!(ended(&aws, record("k")).await, outcome, "{code}");
     }
 }
 
@@ -93,7 +92,9 @@ async fn every_error_of_get_object_has_its_outcome() {
         ("RequestTimeout", Deferred),
         ("SomethingNew", Failed),
     ] {
-        assert_eq!(ended(Fake::new().read_fails("k", code), record("k")).await, outcome, "{code}");
+        let aws = Aws::new();
+        aws.s3().fails("k", code);
+        assert_eq!(ended(&aws, record("k")).await, outcome, "{code}");
     }
 }
 
@@ -106,17 +107,19 @@ async fn every_answer_of_head_object_has_its_outcome() {
         record["body"] = json!(message.to_string());
         record
     };
-    for (status, outcome) in [
-        (400, dead("ObjectUnreadable")),
-        (403, Deferred),
-        (404, dead("ObjectMissing")),
-        (405, dead("ObjectMissing")),
-        (412, Acknowledged),
-        (500, Deferred),
-        (503, Deferred),
+    // Of these, S3 answers with the status only.
+    for (code, outcome) in [
+        ("InvalidRequest", dead("ObjectUnreadable")),
+        ("AccessDenied", Deferred),
+        ("NoSuchKey", dead("ObjectMissing")),
+        ("MethodNotAllowed", dead("ObjectMissing")),
+        ("PreconditionFailed", Acknowledged),
+        ("InternalError", Deferred),
+        ("SlowDown", Deferred),
     ] {
-        let fake = Fake::new().head_answers("k", status);
-        assert_eq!(ended(fake, large()).await, outcome, "{status}");
+        let aws = Aws::new();
+        aws.when("HeadObject").fails(code);
+        assert_eq!(ended(&aws, large()).await, outcome, "{code}");
     }
     for (class, outcome) in [
         ("STANDARD_IA", Acknowledged),
@@ -124,15 +127,17 @@ async fn every_answer_of_head_object_has_its_outcome() {
         ("GLACIER", dead("ObjectArchived")),
         ("DEEP_ARCHIVE", dead("ObjectArchived")),
     ] {
-        let fake = Fake::new().stored_as("k", class);
-        assert_eq!(ended(fake, large()).await, outcome, "{class}");
+        let aws = Aws::new();
+        aws.s3().has("device-state", Object::new("k", b"").e_tag(E_TAG).stored_as(class));
+        assert_eq!(ended(&aws, large()).await, outcome, "{class}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_object_that_may_not_be_read_closes_the_batch_for_no_other() {
-    let fake = Fake::new().in_sequence().read_fails("a", "AccessDenied");
-    assert!(consume(&fake, vec![record("a"), record("b")]).await.is_empty());
-    assert_eq!(fake.started(), ["b"]);
-    assert_eq!(fake.state().work.len(), 1);
+    let aws = Aws::new();
+    aws.s3().fails("a", "AccessDenied");
+    assert!(consume_in_sequence(&aws, vec![record("a"), record("b")]).await.is_empty());
+    assert_eq!(aws.step_functions().started_keys(), ["b"]);
+    assert_eq!(aws.work_queue().messages().len(), 1);
 }
