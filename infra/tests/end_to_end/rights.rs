@@ -96,6 +96,17 @@ async fn an_execution_that_may_not_send_its_letter_leaves_one_all_the_same() {
     rights.deny(grants.iter().find(|grant| grant.key() == key).unwrap()).await;
 
     let id = rights.upload(&key_of("nameless"), "{}").await;
+    // While the machine still tries, a letter about the execution has to wait.
+    let running = async || rights.status(&id).await == Some(ExecutionStatus::Running);
+    assert!(rights.becomes(GRANTED, running).await, "{:?}", rights.status(&id).await);
+    let event = rights.notification(&key_of("nameless"));
+    let letter = json!({ "failedExecution": { "name": id, "error": "E" }, "event": event });
+    rights.dead_letter(&letter.to_string()).await;
+    let report = rights.redrive_now().await;
+    assert_eq!((&report["running"], &report["redriven"]), (&json!(1), &json!(0)), "{report}");
+    let purge = rights.clients.sqs.purge_queue();
+    purge.queue_url(&rights.stack.outputs.dead_letter_queue_url).send().await.unwrap();
+
     let failed = async || rights.status(&id).await == Some(ExecutionStatus::Failed);
     assert!(rights.becomes(RETRIES, failed).await, "{:?}", rights.status(&id).await);
     let has_letter = async || rights.has_dead_letter(&id).await;
