@@ -4,9 +4,12 @@ use platform::{SettingError, Settings};
 
 use crate::backoff::Backoff;
 
-/// Bytes of the input of an execution: 262,144, less room for the event around the object.
+/// Bytes that the input of an execution may have.
 /// <https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html>
-const MAX_INLINE_OBJECT_BYTES: u64 = 262_144 - 16_384;
+pub(crate) const MAX_INPUT_BYTES: usize = 262_144;
+
+/// There must be room for the event around the object.
+const MAX_INLINE_OBJECT_BYTES: u64 = MAX_INPUT_BYTES as u64 - 16_384;
 
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -63,7 +66,7 @@ impl Config {
             inline_content: settings.optional("INLINE_CONTENT")?.unwrap_or(InlineContent::Required),
             inline_object_max_bytes: settings.number(
                 "INLINE_OBJECT_MAX_BYTES",
-                131_072,
+                MAX_INLINE_OBJECT_BYTES,
                 0..=MAX_INLINE_OBJECT_BYTES,
             )?,
             start_concurrency: settings.number("START_CONCURRENCY", 10, 1..=1_000)?,

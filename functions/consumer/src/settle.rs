@@ -132,9 +132,10 @@ impl Consumer {
     /// A message for each event. The attributes go with each of them, so that the count of redrives
     /// does; the journey of each begins here.
     fn split(&self, record: &Record<'_>) -> Result<Vec<Message>, serde_json::Error> {
+        let attributes = record.copy().attributes;
         let one = |event| {
             let mut message = Message::of_event(event, self.config.group_key_segments)?;
-            message.attributes = record.copy().attributes;
+            message.attributes.clone_from(&attributes);
             message.begin_journey();
             Ok(message)
         };

@@ -7,11 +7,13 @@ use std::{
 };
 
 use futures::FutureExt;
-use messages::{ErrorClass, Event, ExecutionInput};
+use messages::{Content, ErrorClass, Event, ExecutionInput};
 use platform::Pacer;
 use tokio::time::{Instant, timeout_at};
 
-use crate::{Cause, Consumer, Outcome, object, record::Record, verdict::Verdict};
+use crate::{
+    Cause, Consumer, Outcome, config::MAX_INPUT_BYTES, object, record::Record, verdict::Verdict,
+};
 
 /// How many events of a batch may meet a service that is unavailable before the others are not tried
 /// any more. One may be unlucky; and each may cost several time-outs, which add up.
@@ -130,7 +132,12 @@ impl<'a> Batch<'a> {
             }
             read => read?,
         };
-        let input = ExecutionInput::new(event, &content).to_json().map_err(Verdict::fail)?;
+        let mut input = ExecutionInput::new(event, &content).to_json().map_err(Verdict::fail)?;
+        if input.len() > MAX_INPUT_BYTES {
+            // The text of its numbers, or a long key, made it too large.
+            let content = Content::ByReference;
+            input = ExecutionInput::new(event, &content).to_json().map_err(Verdict::fail)?;
+        }
         if let Some(pacer) = &self.pacer
             && !pacer.turn_before(self.start_by).await
         {

@@ -18,4 +18,4 @@ pub use error::Error;
 pub use project::{Project, RunFolder, make_folder};
 pub use stack::{Clients, Outputs, Stack, deploy};
 pub use supervise::Job;
-pub use tools::Tools;
+pub use tools::{Jsonata, Tools};

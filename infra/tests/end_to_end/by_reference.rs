@@ -40,15 +40,53 @@ async fn each_line_of_a_file_becomes_the_state_of_its_device() {
     assert_eq!(sluice.dead_letters().await.len(), 0);
 }
 
+/// As people write files: on many lines, and larger than what a line of JSON Lines has to be.
 #[tokio::test]
-async fn a_state_too_large_for_the_input_arrives_by_reference() {
+async fn a_pretty_printed_state_of_200_kb_arrives() {
     let sluice = Sluice::for_test("large-state").await;
     let device = sluice.device("camera");
-    let state = json!({ "picture": "x".repeat(200_000) });
-    let write = sluice.upload_state(&device, &state).await;
+    let state = json!({ "pictures": vec!["x".repeat(4_000); 50], "at": 1_763_672_400_123_456_u64 });
+    let document = json!({ "deviceId": device, "state": state });
+    let document = serde_json::to_string_pretty(&document).unwrap();
+    assert!(document.len() > 200_000 && document.lines().count() > 50);
+    let write = sluice.upload(&format!("devices/{device}/state.json"), &document).await;
 
     assert_eq!(sluice.ended(&write).await, Ended::written());
     assert_eq!(sluice.item(&device).await.unwrap().state(), state);
+}
+
+#[tokio::test]
+async fn a_state_too_large_for_an_execution_says_so() {
+    let sluice = Sluice::for_test("too-large").await;
+    let device = sluice.device("camera");
+    let write = sluice.upload_state(&device, &json!({ "picture": "x".repeat(250_000) })).await;
+
+    assert_eq!(sluice.ended(&write).await.status, ExecutionStatus::Failed);
+    let letters = sluice.dead_letters_reach(1).await;
+    let [letter] = letters.as_slice() else { panic!("{letters:?}") };
+    assert_eq!(letter.error_class.as_deref(), Some("InvalidDeviceState"));
+    let message = letter.error_message.as_deref().unwrap();
+    assert!(message.contains("too large for the input of an execution"), "{message}");
+}
+
+/// What the emulator can show of it; the other half is in `state_machine/numbers.rs`.
+#[tokio::test]
+async fn a_number_that_a_line_cannot_carry_is_refused_and_not_rounded() {
+    let sluice = Sluice::for_test("long-numbers").await;
+    let mut lines = file(&sluice, 2, |_| json!({ "serial": "9007199254740993" }));
+    lines.push_str(&device_state(
+        &sluice.device("2"),
+        &json!({ "serial": 9_007_199_254_740_993_u64 }),
+    ));
+    let write = sluice.upload(&key_of_file(&sluice), &lines).await;
+
+    assert_eq!(sluice.ended(&write).await.status, ExecutionStatus::Failed);
+    let letters = sluice.dead_letters_reach(1).await;
+    let [letter] = letters.as_slice() else { panic!("{letters:?}") };
+    let message = letter.error_message.as_deref().unwrap();
+    let expected = "1 of 3 lines were refused, and all others written: line 3: state.serial: ";
+    assert!(message.starts_with(expected), "{message}");
+    assert_eq!(sluice.items().await, 2);
 }
 
 #[tokio::test]
@@ -65,9 +103,15 @@ async fn bad_lines_are_named_and_the_lines_around_them_written() {
     let [letter] = letters.as_slice() else { panic!("{letters:?}") };
     assert_eq!(letter.error_class.as_deref(), Some("InvalidDeviceState"));
     let message = letter.error_message.as_deref().unwrap();
+    assert!(
+        message.starts_with("2 of 6 lines were refused, and all others written: "),
+        "{message}"
+    );
     assert!(message.contains("line 4: deviceId"), "{message}");
     assert!(message.contains("line 5: expected a JSON object, found array"), "{message}");
-    assert_eq!(sluice.item(&after).await.unwrap().state(), json!({ "after": true }));
+    let item = sluice.item(&after).await.unwrap();
+    assert_eq!(item.state(), json!({ "after": true }));
+    assert_eq!(item.number("objectLine"), 6);
     assert_eq!(sluice.items().await, 4);
 }
 

@@ -937,6 +937,11 @@ impl Item {
         self.0.get(attribute).and_then(|value| value.as_s().ok()).map_or("", String::as_str)
     }
 
+    pub(crate) fn number(&self, attribute: &str) -> u64 {
+        let value = self.0.get(attribute).and_then(|value| value.as_n().ok());
+        value.and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("{attribute}: {self:?}"))
+    }
+
     pub(crate) fn state(&self) -> Value {
         serde_json::from_str(self.text("state")).unwrap()
     }

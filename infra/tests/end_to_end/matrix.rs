@@ -277,7 +277,7 @@ async fn a_failed_execution_comes_back(sluice: &Sluice) {
     assert!(letter.body.contains("Step Functions Execution Status Change"), "{letter:?}");
 
     let _alone = sluice.only_redrive().await;
-    let _old = sluice.proxy().backdate(&device);
+    let _old = sluice.proxy().backdate(&device, 1);
     let report = sluice.redrive().await;
 
     assert_eq!(report["redriven"], 1, "{report}");
@@ -340,7 +340,7 @@ async fn an_ordered_dead_letter_comes_back_within_the_deduplication_of_its_first
         .unwrap();
 
     let _alone = sluice.only_redrive().await;
-    let _old = sluice.proxy().backdate(&device);
+    let _old = sluice.proxy().backdate(&device, 1);
     let report = sluice.redrive_ordered().await;
 
     assert_eq!(report["redriven"], 1, "{report}");

@@ -223,3 +223,17 @@ async fn a_message_with_two_writes_is_split_and_starts_each_once_though_one_fail
         assert!(split >= 1, "each became a message of its own: {lines:#?}");
     }
 }
+
+/// S3 sends one whenever a notification is configured.
+#[tokio::test]
+async fn a_test_event_is_acknowledged_and_starts_nothing() {
+    let sluice = Sluice::for_test("test-event").await;
+    let mut event = sluice.sample_event("s3-test-event.json");
+    event["Bucket"] = sluice.prefix.into();
+    sluice.forward(&event).await;
+    sluice.enqueue_together(&[event.to_string()]).await;
+
+    sluice.drained().await;
+    assert_eq!(sluice.dead_letters().await.len(), 0);
+    assert_eq!(sluice.names_tried().len(), 0);
+}

@@ -64,8 +64,8 @@ struct Call {
 struct State {
     upstream: OnceLock<SocketAddr>,
     rules: Mutex<Vec<Rule>>,
-    /// Texts of the messages that are backdated, with the ids of their rules.
-    backdated: Mutex<Vec<(u64, String)>>,
+    /// Texts of the messages that are backdated, and by how many days, with the ids of their rules.
+    backdated: Mutex<Vec<(u64, String, u32)>>,
     next_rule: std::sync::atomic::AtomicU64,
     calls: Mutex<Vec<Call>>,
     /// How many calls each rule has held so far.
@@ -102,7 +102,7 @@ impl Injection {
 impl Drop for Injection {
     fn drop(&mut self) {
         self.state.rules.lock().unwrap().retain(|rule| rule.id != self.id);
-        self.state.backdated.lock().unwrap().retain(|(id, _)| *id != self.id);
+        self.state.backdated.lock().unwrap().retain(|(id, ..)| *id != self.id);
     }
 }
 
@@ -152,12 +152,12 @@ impl Proxy {
         injection
     }
 
-    /// Received messages with `text` in their bodies say that they were sent a day earlier, until
-    /// the returned value is dropped. Any number of these apply beside each other and beside faults:
-    /// what a call will receive is not known when it is made.
-    pub(crate) fn backdate(&self, text: &str) -> Injection {
+    /// Received messages with `text` in their bodies say that they were sent some days earlier,
+    /// until the returned value is dropped. Any number of these apply beside each other and beside
+    /// faults: what a call will receive is not known when it is made.
+    pub(crate) fn backdate(&self, text: &str, days: u32) -> Injection {
         let injection = self.injection();
-        self.state.backdated.lock().unwrap().push((injection.id, text.to_owned()));
+        self.state.backdated.lock().unwrap().push((injection.id, text.to_owned(), days));
         injection
     }
 
@@ -322,11 +322,11 @@ impl State {
             self.receipts.lock().unwrap().push(receipt);
             let body = message["Body"].as_str().unwrap();
             let backdated = self.backdated.lock().unwrap();
-            if backdated.iter().any(|(_, text)| body.contains(text)) {
+            if let Some((.., days)) = backdated.iter().find(|(_, text, _)| body.contains(text)) {
                 let sent =
                     message.pointer_mut("/Attributes/SentTimestamp").expect("it was asked for");
                 let millis: u128 = sent.as_str().unwrap().parse().unwrap();
-                *sent = (millis - ONE_DAY.as_millis()).to_string().into();
+                *sent = (millis - (ONE_DAY * *days).as_millis()).to_string().into();
             }
         }
     }
@@ -467,8 +467,8 @@ fn percent_decoded(path: &str) -> String {
 #[test]
 fn tests_that_run_beside_each_other_each_have_their_messages_backdated() {
     let proxy = Proxy { address: (Ipv4Addr::LOCALHOST, 0).into(), state: Arc::default() };
-    let lamps = proxy.backdate("lamp");
-    let _doors = proxy.backdate("door");
+    let lamps = proxy.backdate("lamp", 1);
+    let _doors = proxy.backdate("door", 1);
     let sent_times = || {
         let message = |body: &str| {
             let attributes = json!({ "SentTimestamp": "86400001" });

@@ -9,7 +9,7 @@ use crate::proxy::{Fault, Injection};
 async fn give_up_yesterday(sluice: &Sluice, device: &str) -> (Write, Injection) {
     let device = sluice.device(device);
     let write = sluice.store(&device, &json!({ "on": true }), "01").await;
-    let backdated = sluice.proxy().backdate(&device);
+    let backdated = sluice.proxy().backdate(&device, 1);
     sluice.give_up(&write).await;
     (write, backdated)
 }
@@ -109,7 +109,7 @@ pub(crate) fn message(write: &Write) -> Value {
 async fn three_hundred_dead_letters_of_every_kind_each_go_their_way() {
     let sluice = Sluice::for_test("sorted").await;
     let _alone = sluice.only_redrive().await;
-    let _backdated = sluice.proxy().backdate("sorted-old");
+    let _backdated = sluice.proxy().backdate("sorted-old", 1);
     let plain = store_some(&sluice, "old-plain").await;
     let forwarder = store_some(&sluice, "old-forwarder").await;
     let failed = store_some(&sluice, "old-failed").await;

@@ -18,6 +18,8 @@ use crate::proxy::{Fault, Proxy};
 /// What is denied must not happen within this. (What is granted may take its time.)
 const DENIED: Duration = Duration::from_secs(3);
 const GRANTED: Duration = Duration::from_mins(2);
+/// What the state machine takes at most to give up sending a letter, and some more.
+const RETRIES: Duration = Duration::from_mins(5);
 const POLL: Duration = Duration::from_millis(200);
 
 /// Short times: a redrive that may not receive tries again until its time is up.
@@ -81,6 +83,41 @@ async fn every_granted_action_is_needed() {
         println!("needed: {} {} {}", grant.role, grant.action, grant.resource);
     }
     assert!(needless.is_empty(), "works without: {needless:#?}");
+}
+
+/// With its way to the dead-letter queue down, a failed execution still leaves a letter: a rule of
+/// `EventBridge` makes it.
+#[tokio::test]
+async fn an_execution_that_may_not_send_its_letter_leaves_one_all_the_same() {
+    let (stack, proxy) = deploy_beside("sluice-outage", &[]).await;
+    let rights = Rights { clients: stack.clients(), stack, proxy };
+    let grants = rights.grants().await;
+    let key = ("DeviceStateMachineRole", "sqs:SendMessage");
+    rights.deny(grants.iter().find(|grant| grant.key() == key).unwrap()).await;
+
+    let id = rights.upload(&key_of("nameless"), "{}").await;
+    // While the machine still tries, a letter about the execution has to wait.
+    let running = async || rights.status(&id).await == Some(ExecutionStatus::Running);
+    assert!(rights.becomes(GRANTED, running).await, "{:?}", rights.status(&id).await);
+    let event = rights.notification(&key_of("nameless"));
+    let letter = json!({ "failedExecution": { "name": id, "error": "E" }, "event": event });
+    rights.dead_letter(&letter.to_string()).await;
+    let report = rights.redrive_now().await;
+    assert_eq!((&report["running"], &report["redriven"]), (&json!(1), &json!(0)), "{report}");
+    let purge = rights.clients.sqs.purge_queue();
+    purge.queue_url(&rights.stack.outputs.dead_letter_queue_url).send().await.unwrap();
+
+    let failed = async || rights.status(&id).await == Some(ExecutionStatus::Failed);
+    assert!(rights.becomes(RETRIES, failed).await, "{:?}", rights.status(&id).await);
+    let has_letter = async || rights.has_dead_letter(&id).await;
+    assert!(rights.becomes(GRANTED, has_letter).await, "no letter about {id}");
+
+    // It is one that the redrive understands: the event gets its next attempt.
+    let report = rights.redrive_now().await;
+    assert_eq!(report["redriven"], 1, "{report}");
+    let next = format!("{id}-r1");
+    let started = async || rights.status(&next).await.is_some();
+    assert!(rights.becomes(GRANTED, started).await, "{next} was not started");
 }
 
 impl Grant {

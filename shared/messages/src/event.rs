@@ -2,7 +2,6 @@ use std::borrow::Cow;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
 use crate::id::{EventId, Identity};
 
@@ -13,7 +12,7 @@ use crate::id::{EventId, Identity};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Event {
-    specversion: SpecVersion,
+    pub(crate) specversion: SpecVersion,
     /// Names the event everywhere; see [`EventId`].
     #[cfg_attr(test, schemars(with = "String", regex(pattern = "^[0-9a-f]{40}$")))]
     pub id: EventId,
@@ -67,7 +66,7 @@ pub struct Object {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-enum SpecVersion {
+pub(crate) enum SpecVersion {
     #[serde(rename = "1.0")]
     V1,
 }
@@ -162,79 +161,12 @@ impl Event {
     }
 }
 
-/// What the consumer gives to an execution beside the event.
-#[derive(Debug)]
-pub enum Content {
-    /// `data.content`: the object itself.
-    Inline(Box<RawValue>),
-    /// Nothing: the execution reads the object.
-    ByReference,
-    /// `data.overwritten`: the object cannot be read any more, since a newer write, which has its
-    /// own event, replaced it in an unversioned bucket.
-    Overwritten,
-}
-
-/// The input of an execution: the event, and in its `data` the [`Content`].
-#[derive(Debug, Serialize)]
-pub struct ExecutionInput<'a> {
-    specversion: SpecVersion,
-    id: &'a EventId,
-    source: &'a str,
-    #[serde(rename = "type")]
-    event_type: &'a str,
-    subject: &'a str,
-    time: Timestamp,
-    #[serde(skip_serializing_if = "is_zero")]
-    attempt: u32,
-    #[serde(skip_serializing_if = "is_zero")]
-    restored: u32,
-    #[serde(skip_serializing_if = "is_zero")]
-    redrives: u32,
-    data: ExecutionData<'a>,
-}
-
-#[derive(Debug, Serialize)]
-struct ExecutionData<'a> {
-    #[serde(flatten)]
-    object: &'a Object,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    content: Option<&'a RawValue>,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    overwritten: bool,
-}
-
-impl<'a> ExecutionInput<'a> {
-    pub fn new(event: &'a Event, content: &'a Content) -> Self {
-        let (content, overwritten) = match content {
-            Content::Inline(content) => (Some(&**content), false),
-            Content::ByReference => (None, false),
-            Content::Overwritten => (None, true),
-        };
-        Self {
-            specversion: event.specversion,
-            id: &event.id,
-            source: &event.source,
-            event_type: &event.event_type,
-            subject: &event.subject,
-            time: event.time,
-            attempt: event.attempt,
-            restored: event.restored,
-            redrives: event.redrives,
-            data: ExecutionData { object: &event.data, content, overwritten },
-        }
-    }
-
-    pub fn to_json(&self) -> Result<String, serde_json::Error> {
-        serde_json::to_string(self)
-    }
-}
-
 /// The part of an S3 event name before the colon.
 fn family(name: &str) -> &str {
     name.split_once(':').map_or(name, |(family, _)| family)
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
-fn is_zero(attempt: &u32) -> bool {
+pub(crate) fn is_zero(attempt: &u32) -> bool {
     *attempt == 0
 }

@@ -9,10 +9,13 @@ mod decode;
 mod event;
 mod group;
 mod id;
+mod input;
+mod numbers;
 #[cfg(test)]
 mod schema;
 
 pub use attributes::{DEFERRALS, DEFERRED_SINCE, ERROR_CLASS, ERROR_MESSAGE, ErrorClass, REDRIVES};
 pub use decode::{DecodeError, decode, decode_failed_input};
-pub use event::{Content, Event, ExecutionInput, Object};
+pub use event::{Event, Object};
 pub use id::{EventId, InvalidEventId};
+pub use input::{Content, ExecutionInput};

@@ -119,6 +119,29 @@ async fn where_nothing_is_wanted_inline_nothing_is_read() {
     }
 }
 
+/// Quoted once more, an object that fits by itself need not fit.
+#[tokio::test(start_paused = true)]
+async fn a_number_that_may_be_rounded_is_passed_as_text_if_the_input_has_room_for_it() {
+    let text = |padding: usize| {
+        let padding = "x".repeat(padding);
+        format!(r#"{{"deviceId":"42","state":{{"at":1763672400123456,"x":"{padding}"}}}}"#)
+    };
+    let limit = 245_760;
+    let input = async |text: &str| {
+        let aws = Aws::new();
+        uploads(&aws, "k", text.as_bytes());
+        let config = Config { inline_object_max_bytes: limit, ..config(&aws) };
+        input_with(&aws, config, record("k")).await
+    };
+
+    let small = input(&text(10)).await;
+    let exact = r#"{"at":1763672400123456,"x":"xxxxxxxxxx"}"#;
+    assert_eq!(small["data"]["contentText"], json!({ "state": exact }));
+
+    let large = input(&text(200_000)).await;
+    assert_eq!((large["data"].get("content"), large["data"].get("contentText")), (None, None));
+}
+
 /// The acknowledgement was lost, the object deleted, the message delivered once more.
 #[tokio::test(start_paused = true)]
 async fn an_object_that_is_gone_after_its_execution_is_a_duplicate_and_no_dead_letter() {

@@ -21,7 +21,7 @@ fn an_execution_gets_the_message_and_nothing_else_by_reference() {
 
 #[test]
 fn inline_content_is_passed_on_as_it_is() {
-    let text = r#"{"big":12345678901234567890123,"ü":[1.10,{"x":null}]}"#;
+    let text = r#"{"big":123456789012345000,"ü":[1.10,{"x":null}]}"#;
     let content: Box<RawValue> = serde_json::from_str(text).expect("JSON");
     let event = event(&sample("s3-object-created-versioned.json"));
     let input = ExecutionInput::new(&event, &Content::Inline(content)).to_json().expect("JSON");
@@ -53,4 +53,16 @@ fn the_same_event_always_gives_the_same_bytes() {
     let bytes = || event(&sample("s3-object-created-put.json")).to_json().expect("JSON");
     assert_eq!(bytes(), bytes());
     assert_eq!(event(&bytes()).to_json().expect("JSON"), bytes());
+}
+
+#[test]
+fn a_member_with_a_number_that_may_be_rounded_is_passed_as_text_too() {
+    let text = r#"{"deviceId":"42","state":{"at": 1763672400123456},"t":1.50}"#;
+    let content: Box<RawValue> = serde_json::from_str(text).expect("JSON");
+    let input = input(&Content::Inline(content));
+    let expected = json!({ "state": "{\"at\": 1763672400123456}" });
+    assert_eq!(input["data"]["contentText"], expected);
+
+    let exact: Box<RawValue> = serde_json::from_str(r#"{"state":{"at":1.5}}"#).expect("JSON");
+    assert_eq!(self::input(&Content::Inline(exact))["data"].get("contentText"), None);
 }

@@ -1,0 +1,72 @@
+use std::io::Write as _;
+use std::path::Path;
+use std::process::Stdio;
+
+use local::{Project, Tools};
+use messages::{Content, Event, ExecutionInput};
+use serde_json::{Value, json};
+
+/// What the state machine makes of one device state.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// The text that the table would hold.
+    Written(String),
+    Refused(String),
+}
+
+/// How a device state reaches the state machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// In the input, as the consumer makes it.
+    Inline,
+    /// As a line of a file.
+    ByReference,
+}
+
+/// Asks for all at once, because Node takes its time to start.
+pub(crate) async fn judge(objects: &[(Way, String)]) -> Vec<Answer> {
+    let project = Project::find().unwrap();
+    let jsonata = Tools::install_jsonata(&project).await.unwrap();
+    let cases: Vec<Value> = objects.iter().map(|(way, object)| case(*way, object)).collect();
+
+    let mut node = jsonata
+        .script(&Path::new(env!("CARGO_MANIFEST_DIR")).join("state_machine/evaluate.mjs"))
+        .arg(project.root.join("infra/state-machine.asl.json"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = node.stdin.take().unwrap();
+    stdin.write_all(&serde_json::to_vec(&cases).unwrap()).unwrap();
+    drop(stdin);
+    let output = node.wait_with_output().unwrap();
+    assert!(output.status.success(), "evaluate.mjs: {}", output.status);
+    let answers: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(answers.len(), objects.len());
+    answers.iter().map(answer).collect()
+}
+
+fn case(way: Way, object: &str) -> Value {
+    if way == Way::ByReference {
+        return json!({ "line": object });
+    }
+    let content = Content::Inline(serde_json::from_str(object).unwrap());
+    json!({ "input": ExecutionInput::new(&event(), &content).to_json().unwrap() })
+}
+
+/// Some event; its content is what matters.
+fn event() -> Event {
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../events/s3-object-created-put.json");
+    let sample = std::fs::read_to_string(path).unwrap();
+    let [Ok(event)] = &messages::decode(&sample)[..] else { panic!("one event") };
+    event.clone()
+}
+
+fn answer(answer: &Value) -> Answer {
+    match (answer["state"].as_str(), answer["refused"].as_str()) {
+        (Some(text), None) => Answer::Written(text.to_owned()),
+        (None, Some(reason)) => Answer::Refused(reason.to_owned()),
+        _ => panic!("{answer}"),
+    }
+}
