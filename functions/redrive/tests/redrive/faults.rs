@@ -1,3 +1,5 @@
+use testing::When;
+
 use super::*;
 
 fn three() -> Stack {
@@ -6,6 +8,10 @@ fn three() -> Stack {
 
 fn many(count: usize) -> Stack {
     Stack::with((0..count).map(|n| letter(&format!("k{n:04}"))))
+}
+
+async fn nightly_error(stack: &Stack) -> Error {
+    redrive(stack, &sample_json("scheduled-event.json")).await.expect_err("an error")
 }
 
 #[tokio::test(start_paused = true)]
@@ -130,6 +136,74 @@ async fn a_run_that_could_not_read_on_is_an_error_with_its_report() {
     assert!(!report.complete);
     let text = error.to_string();
     assert!(text.contains("ServiceUnavailable") && text.contains(r#""redriven":20"#), "{text}");
+}
+
+/// The calls about the dead-letter queue go well again after this time.
+async fn recovers_after(stack: &Stack, time: Duration) {
+    sleep(time).await;
+    stack.dead().recovers();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receive_that_no_waiting_cures_ends_the_run_soon() {
+    for code in [
+        "AccessDenied",
+        "AWS.SimpleQueueService.NonExistentQueue",
+        "InvalidAddress",
+        "InvalidSecurity",
+        "KMS.AccessDeniedException",
+        "KMS.DisabledException",
+    ] {
+        for canaries in [0, 3] {
+            let stack = three().canaries(canaries);
+            stack.dead().when("ReceiveMessage").fails(code);
+            let begin = Instant::now();
+            let error = nightly_error(&stack).await;
+            assert!(matches!(error, Error::Receive(_)), "{error}");
+            assert!(error.to_string().contains(code), "{error}");
+            // A right that was just given needs some seconds.
+            assert!((10..=60).contains(&begin.elapsed().as_secs()), "{:?}", begin.elapsed());
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receive_that_is_refused_in_the_midst_of_a_run_ends_it_soon_with_its_report() {
+    let stack = many(1_000);
+    stack.dead().when("ReceiveMessage").after(2).fails("AccessDenied");
+    let begin = Instant::now();
+    let error = nightly_error(&stack).await;
+    let Error::Incomplete { report, .. } = &error else { panic!("{error}") };
+    assert_eq!((report.redriven, report.stopped), (20, Stopped::ReceiveFailed));
+    assert!(begin.elapsed() < Duration::from_mins(1), "{:?}", begin.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_of_some_seconds_ends_nothing() {
+    let stack = many(100);
+    stack.dead().when("ReceiveMessage").after(2).fails("AccessDenied");
+    let (report, ()) =
+        tokio::join!(nightly(&stack), recovers_after(&stack, Duration::from_secs(10)));
+    assert_eq!((report.redriven, report.stopped), (100, Stopped::Empty));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waiting_cures_is_waited_for() {
+    let goes_wrong: [&dyn Fn(When); 6] = [
+        &|receive| receive.fails("RequestThrottled"),
+        &|receive| receive.fails("ThrottlingException"),
+        &|receive| receive.fails("KMS.ThrottlingException"),
+        &|receive| receive.fails("ServiceUnavailable"),
+        &|receive| receive.is_reset(),
+        &|receive| receive.is_never_answered(),
+    ];
+    for goes_wrong in goes_wrong {
+        let stack = many(100);
+        goes_wrong(stack.dead().when("ReceiveMessage").after(2));
+        let outage = recovers_after(&stack, Duration::from_mins(10));
+        let (report, ()) = tokio::join!(nightly(&stack), outage);
+        assert_eq!((report.redriven, report.stopped), (100, Stopped::Empty));
+    }
 }
 
 #[tokio::test(start_paused = true)]
