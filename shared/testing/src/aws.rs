@@ -185,8 +185,11 @@ impl Aws {
         self.world().calls.iter().filter(|call| call.operation == operation).count()
     }
 
+    /// The state as it is now.
     pub(crate) fn world(&self) -> MutexGuard<'_, World> {
-        self.0.world.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut world = self.0.world.lock().unwrap_or_else(PoisonError::into_inner);
+        world.settle();
+        world
     }
 
     pub(crate) fn changed(&self) -> &Notify {
