@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::{Config, Outcome, metrics, record::Record, start::Batch, verdict::Verdict};
 
-/// Kept for sending copies and dead letters, and behind that for the answer.
+/// Time reserved for sending copies and dead letters, and for the answer after that.
 const SETTLE_RESERVE: Duration = Duration::from_secs(4);
 const ANSWER_RESERVE: Duration = Duration::from_millis(500);
 

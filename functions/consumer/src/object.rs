@@ -14,9 +14,9 @@ use crate::{Cause, Config, InlineContent, verdict::Verdict};
 /// In an unversioned bucket an object can be overwritten before it is read. Its `ETag` then differs,
 /// and the newer content, which has its own event, is not passed off as this one's.
 ///
-/// An object that goes by reference is only asked after, so that one which is gone, archived or
-/// overwritten is found out here and not by an execution. What happens to it between that question
-/// and the execution's own read is the execution's to find out.
+/// For an object that goes by reference, it only asks S3 whether the object is still there, so that
+/// one that is gone, archived or overwritten is noticed before an execution starts. What happens
+/// between that question and the execution's own read, the execution has to notice.
 pub(crate) async fn read(s3: &Client, event: &Event, config: &Config) -> Result<Content, Verdict> {
     let limit = config.inline_object_max_bytes;
     // Nothing was written, or nothing of it is wanted.
@@ -104,7 +104,7 @@ async fn ask_after(s3: &Client, event: &Event) -> Result<Content, Verdict> {
     }
 }
 
-/// A version is what it is; without one, only the entity tag tells a write from a later one.
+/// A version never changes. Without one, only the entity tag tells a write from a later one.
 fn if_match(event: &Event) -> Option<String> {
     let unversioned = event.data.version_id.is_none();
     event.data.e_tag.as_ref().filter(|_| unversioned).map(|tag| format!("\"{tag}\""))

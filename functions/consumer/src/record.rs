@@ -20,7 +20,8 @@ impl<'a> Record<'a> {
         for event in messages::decode(message.body.as_deref().unwrap_or_default()) {
             match event {
                 Ok(mut event) => {
-                    // What comes back of a failed execution has no attributes.
+                    // The dead letter of a failed execution has no attributes; its event has the
+                    // count.
                     event.redrives = event.redrives.max(redrives);
                     record.events.push(event);
                 }
@@ -30,7 +31,8 @@ impl<'a> Record<'a> {
         record
     }
 
-    /// None for an empty one, too: named in an answer, it would fail the whole batch.
+    /// `None` for an empty id as well, because an empty identifier in the answer fails the whole
+    /// batch.
     pub(crate) fn message_id(&self) -> Option<&'a str> {
         self.message.message_id.as_deref().filter(|id| !id.is_empty())
     }

@@ -16,7 +16,7 @@ struct Outbox {
 
 impl Consumer {
     /// Turns verdicts into outcomes. All copies and dead letters of a batch go out together, and a
-    /// record of which one message is not confirmed has failed, whatever else was.
+    /// record has failed if one of its messages is not confirmed.
     pub(crate) async fn settle(
         &self,
         verdicts: Vec<(&Record<'_>, Verdict)>,

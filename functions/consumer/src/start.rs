@@ -15,8 +15,8 @@ use crate::{
     Cause, Consumer, Outcome, config::MAX_INPUT_BYTES, object, record::Record, verdict::Verdict,
 };
 
-/// How many events of a batch may meet a service that is unavailable before the others are not tried
-/// any more. One may be unlucky; and each may cost several time-outs, which add up.
+/// After so many events of a batch have met an unavailable service, the others are not tried. One
+/// event may just be unlucky, but each may cost several time-outs, which add up.
 const UNAVAILABLE_BEFORE_CLOSING: usize = 2;
 
 /// What the records of one batch have in common.
@@ -88,8 +88,9 @@ impl<'a> Batch<'a> {
         .await
     }
 
-    /// Keeps an error, a panic and the deadline from reaching a neighbour. What had no time is
-    /// deferred like what got no answer: a receive would be spent on a service that is slow.
+    /// Keeps an error, a panic and the deadline from affecting a neighbour. A record that had no
+    /// time is deferred like one that got no answer, because otherwise a slow service would use up
+    /// its receives.
     async fn contained(&self, starting: impl Future<Output = Verdict>) -> Verdict {
         if Instant::now() >= self.start_by {
             return Verdict::Defer {
@@ -164,8 +165,9 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Whether the event has its execution. Where that cannot be told (an EXPRESS machine, a brought
-    /// one that may not be asked), it counts as having none: its letter says more than silence.
+    /// Whether the event has its execution. If nobody can tell (executions of an EXPRESS machine
+    /// cannot be asked for, and the role may lack the right), it counts as having none: a needless
+    /// dead letter is better than a lost event.
     async fn has_execution(&self, event: &Event) -> bool {
         let Consumer { step_functions, config, .. } = self.consumer;
         let arn = config.state_machine_arn.replacen(":stateMachine:", ":execution:", 1);

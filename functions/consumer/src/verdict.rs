@@ -19,10 +19,10 @@ pub(crate) enum Verdict {
     Done(Outcome),
     /// It holds several events, each of which becomes a message of its own.
     Split,
-    /// The fault is in the message: to the dead-letter queue, now.
+    /// The fault is in the message, so it goes to the dead-letter queue now.
     DeadLetter { class: ErrorClass, reason: String },
-    /// The world's fault, which time cures: back to the work queue, with a delay. `tried` tells
-    /// whether this very record was refused, or only a neighbour of it.
+    /// Waiting helps, so it goes back to the work queue with a delay. `tried` tells whether this
+    /// very record was refused, or only a neighbour of it.
     Defer { cause: Cause, reason: String, tried: bool },
 }
 
@@ -143,8 +143,8 @@ impl Verdict {
     }
 }
 
-/// Whether no answer came, or one that says that the service is ill. Whatever it was asked, the same
-/// call may well succeed later.
+/// Whether there was no answer, or one that says that the service has a problem of its own. The
+/// same call may succeed later.
 fn is_unavailable<E>(error: &SdkError<E>) -> bool {
     match error {
         SdkError::TimeoutError(_) | SdkError::DispatchFailure(_) | SdkError::ResponseError(_) => {

@@ -8,7 +8,7 @@ use tracing::{error, info, warn};
 
 use crate::{Config, Error, metrics::Invocation};
 
-/// Kept for the answer, behind the last call.
+/// Time reserved for the answer, after the last call.
 const ANSWER_RESERVE: Duration = Duration::from_millis(500);
 
 /// Puts S3 events on the work queue.

@@ -104,7 +104,7 @@ pub enum ArchiveError {
     Json(#[from] serde_json::Error),
     #[error("the archive has no document {0}")]
     Missing(String),
-    /// Somebody else was faster. What is there now has to be read again.
+    /// Somebody else wrote the document in between. It has to be read again.
     #[error("the archive's document {0} was changed at the same time")]
     Changed(String),
     #[error("the archive refused {key}: {error}")]

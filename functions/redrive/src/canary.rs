@@ -1,4 +1,4 @@
-//! A few letters first: whether what failed them has gone away.
+//! Canaries: a few letters of each error class are sent first, to learn whether the cause is gone.
 
 use std::{
     collections::BTreeMap,
@@ -41,7 +41,7 @@ const OTHER_CLASSES: &str = "other classes";
 pub struct Canary {
     pub succeeded: u64,
     pub failed: u64,
-    /// Not ended while they were watched, or not to be told.
+    /// Canaries that did not end while they were watched, or of which nobody can tell.
     pub undecided: u64,
     /// Taken by the work queue, and not started in time.
     pub not_started: u64,

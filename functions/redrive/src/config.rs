@@ -6,7 +6,7 @@ use platform::{SettingError, Settings};
 /// The defaults of a run; an invocation event may override those that a request has.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where a day starts.
+    /// The time zone in which a day starts.
     pub time_zone: TimeZone,
     /// Redrives after which a message is archived instead.
     pub max_redrives: u64,

@@ -26,8 +26,9 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether waiting may cure it: SQS was asked too often or is ill, or gave no answer. Whatever
-    /// else SQS refuses a receive for, somebody has to mend: a right, a key, or the queue itself.
+    /// Whether waiting may help: SQS throttled the call, had a problem of its own, or gave no
+    /// answer. Any other refusal of a receive is about a right, a key or the queue itself, which
+    /// somebody has to repair.
     pub(crate) fn may_pass(&self) -> bool {
         match self {
             Self::Receive(error) => match &**error {
@@ -55,8 +56,8 @@ impl Error {
     }
 }
 
-/// Whether a code with which AWS refuses a call is about the moment, although the status is not that
-/// of an ill service.
+/// Whether an error code is about the moment, although its HTTP status is not one of a server
+/// error.
 fn is_of_the_moment(code: &str) -> bool {
     code.contains("Throttl")
         || code.starts_with("RequestTimeout")

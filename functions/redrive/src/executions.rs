@@ -18,7 +18,7 @@ const THROTTLE_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone)]
 pub struct Executions {
     client: Client,
-    /// ARN of an execution, up to its name.
+    /// The ARN of an execution, without the name at its end.
     arn_prefix: String,
 }
 

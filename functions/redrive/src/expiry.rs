@@ -23,7 +23,7 @@ const MARGIN: Duration = Duration::from_hours(3 * 24);
 
 impl Run<'_> {
     /// Archives the letters that would stay and that SQS deletes soon, and gives them their new
-    /// fate. A letter the content of which is confirmed elsewhere may expire.
+    /// fate. A letter whose content is confirmed elsewhere may expire.
     ///
     /// If that does not work either, the letter stays, as a failure; the margin is some nights, so
     /// that the next runs try again.

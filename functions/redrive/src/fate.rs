@@ -145,7 +145,7 @@ impl Fate {
         !matches!(self, Self::WouldRedrive | Self::WouldArchive(_)) && !self.is_confirmed()
     }
 
-    /// In words, for a letter that stays.
+    /// Why a letter stays, in words.
     pub(crate) fn why_it_stays(&self) -> String {
         let why = match self {
             Self::Failed(failure) => return format!("tonight, {failure}"),
@@ -185,7 +185,7 @@ impl Settled {
         Self { letter, events: Vec::new(), fate }
     }
 
-    /// The same, where the deletion that its fate implies is not confirmed.
+    /// The letter with the fate that it has if its deletion is not confirmed.
     pub(crate) fn not_deleted(self) -> Self {
         let fate = match self.fate {
             Fate::Redriven => Fate::Failed(Failure::RedrivenNotDeleted),

@@ -24,8 +24,8 @@ pub(crate) struct Reason {
     pub(crate) message: String,
 }
 
-/// With this error a state machine fails that cannot read a file of JSON Lines. Most often the file
-/// is none.
+/// The error with which a state machine fails that cannot read a file of JSON Lines. Most often the
+/// file is not JSON Lines.
 const UNREADABLE: &str = "States.ItemReaderFailed";
 
 const UNDECODABLE: &str = ErrorClass::Undecodable.as_str();
@@ -35,7 +35,7 @@ impl Reason {
         Self { class: class.to_owned(), message: message.to_string() }
     }
 
-    /// As the letter itself gives it.
+    /// The reason that the letter itself gives.
     fn of(letter: &DeadLetter, class: &str) -> Self {
         Self::new(class, &letter.cause().unwrap_or("no reason was given"))
     }

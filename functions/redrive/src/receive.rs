@@ -21,9 +21,9 @@ const EMPTY_ANSWERS: usize = 2;
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// For how long a receive is tried again that SQS refuses. A right or a key that was just given takes
-/// some seconds to hold everywhere. What lasts longer no waiting cures, and Lambda repeats the
-/// nightly invocation twice, some minutes apart.
+/// For how long a receive is tried again that SQS refuses. A right or a key that was just given
+/// takes some seconds to take effect everywhere. What lasts longer is not cured by waiting, and
+/// Lambda repeats the nightly invocation twice, some minutes apart.
 const REFUSED_FOR: Duration = Duration::from_secs(30);
 
 /// What a receiver is after.
@@ -31,7 +31,7 @@ const REFUSED_FOR: Duration = Duration::from_secs(30);
 pub(crate) enum Pass<'v> {
     /// Letters to keep in hand, for canaries and those that follow them.
     Scout,
-    /// All letters the canaries of which allow it.
+    /// All letters whose canaries allow it.
     Main(&'v Verdicts),
     /// Only letters that expire, whatever the run was asked for.
     Sweep,
@@ -45,7 +45,7 @@ pub(crate) struct Receiver<'r> {
     until: Instant,
     empty_answers: usize,
     pub(crate) tally: Tally,
-    /// Groups of a FIFO queue of which a letter stays: what is behind it must not overtake it.
+    /// Groups of a FIFO queue in which a letter stays. The letters behind it must not overtake it.
     pub(crate) blocked: HashSet<String>,
 }
 

@@ -14,7 +14,7 @@ use crate::{
     run::Run,
 };
 
-/// Kept for releasing what was left alone and for the report.
+/// Time reserved for releasing the letters that stay, and for the report.
 const END_RESERVE: Duration = Duration::from_secs(10);
 const ANSWER_RESERVE: Duration = Duration::from_secs(1);
 

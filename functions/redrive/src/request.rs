@@ -42,7 +42,7 @@ pub(crate) struct Selection {
     pub(crate) since: Option<Timestamp>,
     /// Only messages with this `errorClass`.
     pub(crate) error_class: Option<String>,
-    /// Only messages about an object whose key begins so.
+    /// Only messages about an object whose key begins with this.
     pub(crate) key_prefix: Option<String>,
     /// Only messages with one of these as their id, or as that of an event of theirs.
     pub(crate) ids: Option<Vec<String>>,

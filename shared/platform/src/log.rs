@@ -15,7 +15,7 @@ pub fn init(filter: Option<Targets>) {
     to(filter, io::stdout).init();
 }
 
-/// The same to somewhere else, for whoever installs it.
+/// A subscriber that writes the same lines to another place. The caller installs it.
 pub fn to<W>(filter: Option<Targets>, out: W) -> impl Subscriber + Send + Sync
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,

@@ -15,7 +15,7 @@ use tracing::warn;
 pub const MAX_MESSAGE_BYTES: usize = 1_048_576;
 const MAX_ATTRIBUTES: usize = 10;
 
-/// Characters of a text that explains.
+/// The most characters of an attribute that explains something.
 const MAX_TEXT_CHARS: usize = 1_000;
 
 /// Attributes that describe one journey from the work queue to where it ends. They do not travel on
@@ -29,9 +29,10 @@ pub struct Message {
     pub attributes: HashMap<String, Attribute>,
     /// On a standard queue the tenant of fair queuing, on a FIFO queue the group that keeps order.
     pub group_id: Option<String>,
-    /// For FIFO queues; a standard queue is not told.
+    /// Sent to FIFO queues only.
     pub deduplication_id: Option<String>,
-    /// For standard queues, 900 seconds at most; a FIFO queue is not told, for it has none.
+    /// Sent to standard queues only, 900 seconds at most. A FIFO queue has no delay for a single
+    /// message.
     pub delay_seconds: Option<i32>,
 }
 
@@ -105,7 +106,7 @@ impl Message {
         self
     }
 
-    /// Takes off what describes the journey so far.
+    /// Removes the attributes that describe the journey so far.
     pub fn begin_journey(&mut self) {
         self.attributes.retain(|name, _| !OF_ONE_JOURNEY.contains(&name.as_str()));
     }

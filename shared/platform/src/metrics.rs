@@ -52,7 +52,7 @@ impl Metrics {
         self.publish_by(&[], now, entry);
     }
 
-    /// The same, with text fields of the entry as further dimensions. Each value that occurs is
+    /// Publishes an entry with its text fields as further dimensions. Each value that occurs is
     /// billed as a metric of its own, so there must be few.
     pub fn publish_by<E: Entry>(&self, dimensions: &[&str], now: SystemTime, entry: E) {
         let dimensions = [FUNCTION_NAME].iter().chain(dimensions).map(ToString::to_string);

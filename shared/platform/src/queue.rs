@@ -50,7 +50,8 @@ pub enum SendError {
     Unanswered,
     #[error("no confirmation in time")]
     OutOfTime,
-    /// FIFO queues only: sent, it might overtake.
+    /// FIFO queues only: the message ahead of it in its group is not confirmed, so this one was not
+    /// sent.
     #[error("a message before it in its group is not confirmed")]
     Behind,
 }
@@ -115,8 +116,8 @@ impl Queue {
     }
 
     /// Makes received messages visible again after `seconds` instead of at the end of the queue's
-    /// visibility timeout. What is not confirmed comes back at that end, later and none the worse,
-    /// so a failure is only logged.
+    /// visibility timeout. If a call fails, the message comes back when that timeout ends, which is
+    /// later but does no harm, so the failure is only logged.
     pub async fn show_after(&self, seconds: u64, receipt_handles: Vec<&str>, until: Instant) {
         let seconds = i32::try_from(seconds).unwrap_or(i32::MAX);
         for receipts in receipt_handles.chunks(MAX_ENTRIES) {

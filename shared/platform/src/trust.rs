@@ -66,7 +66,7 @@ fn read_bundle(path: &Path) -> Result<TrustStore, String> {
     if usable == 0 { Err("holds no usable certificate".to_owned()) } else { Ok(store) }
 }
 
-/// The PEM sections of a text.
+/// The certificates in a PEM file.
 fn certificates(text: &str) -> impl Iterator<Item = &str> {
     const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
     const END: &str = "-----END CERTIFICATE-----";
