@@ -90,3 +90,60 @@ async fn a_letter_that_stays_because_something_did_not_work_has_a_line_that_says
         assert_eq!((stack.left().len(), stack.dead().visible()), (1, 1), "{error}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_letter_that_would_stay_and_expires_is_archived_with_the_reason_why_it_would() {
+    let nothing = |_: &Stack| ();
+    let runs = |stack: &Stack| stack.aws.step_functions().has(execution(stack, "k"));
+    let refuses = |stack: &Stack| stack.work().rejects("k");
+    let fails = |stack: &Stack| {
+        stack.aws.step_functions().executions_fail(Duration::from_secs(1), "E");
+    };
+    let (letter, other) = (expiring_letter("k"), expiring_letter("other"));
+    let failed = failed(&id("k"), "k").sent("2026-11-07T23:00:00Z");
+    let cases: [(Vec<Message>, GoesWrong<'_>, Value, &str); 6] = [
+        (
+            vec![letter.clone()],
+            &nothing,
+            json!({ "before": "2026-11-01T00:00:00Z" }),
+            "it was enqueued after the time that the run was asked for",
+        ),
+        (
+            vec![letter.clone()],
+            &nothing,
+            json!({ "errorClass": "E" }),
+            "it is none of those that the run was asked for",
+        ),
+        (vec![failed], &runs, json!({}), "its execution runs again"),
+        (
+            vec![letter.clone()],
+            &refuses,
+            json!({}),
+            "tonight, the queue rejected the message: InternalError: as the test says",
+        ),
+        (
+            vec![other.clone(), letter.clone()],
+            &fails,
+            json!({ "canaryMessages": 1 }),
+            "others of its class were tried, and failed",
+        ),
+        (
+            vec![other, letter],
+            &nothing,
+            json!({ "maxMessages": 1 }),
+            "the run stopped before it was tried",
+        ),
+    ];
+    for (letters, goes_wrong, request, why) in cases {
+        let redriven = letters.len() as u64 - 1;
+        let stack = Stack::with(letters).canaries(0);
+        goes_wrong(&stack);
+        let report = redrive(&stack, &request).await.expect("a report");
+        assert_eq!((report.archived["Expiring"], report.redriven), (1, redriven), "{why}");
+        let document = stack.document();
+        let end = "SQS would delete it at 2026-11-21T23:00:00Z";
+        assert_eq!(document["message"], format!("{end}; {why}"));
+        assert_eq!(document["events"][0]["data"]["key"], "k");
+        assert!(stack.left().is_empty(), "{why}");
+    }
+}
