@@ -7,6 +7,7 @@
     reason = "a test that cannot go on stops, and clippy knows only the test functions as tests"
 )]
 
+mod alarms;
 mod archive;
 mod functions;
 mod ratios;

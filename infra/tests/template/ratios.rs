@@ -124,7 +124,12 @@ fn consumer(deployed: &Deployed, mapping: &Value, add: &mut impl FnMut(String)) 
 
 /// The visibility timeout of a queue for one function timeout and one batching window. It looks
 /// both up in a mapping; anything else would have to be a number that fits all of them.
-fn visibility(deployed: &Deployed, property: &Value, timeout: u64, window: u64) -> Option<u64> {
+pub(crate) fn visibility(
+    deployed: &Deployed,
+    property: &Value,
+    timeout: u64,
+    window: u64,
+) -> Option<u64> {
     match &property["Fn::FindInMap"] {
         Value::Null => property.as_u64(),
         find => {
@@ -152,14 +157,15 @@ fn pick(deployed: &Deployed, key: &Value, timeout: u64, window: u64) -> Option<u
     }
 }
 
-struct Range {
-    minimum: u64,
-    default: u64,
-    maximum: u64,
+#[derive(Debug)]
+pub(crate) struct Range {
+    pub(crate) minimum: u64,
+    pub(crate) default: u64,
+    pub(crate) maximum: u64,
 }
 
 /// What a property can be: a number, or whatever its parameter allows.
-fn range(deployed: &Deployed, property: &Value) -> Range {
+pub(crate) fn range(deployed: &Deployed, property: &Value) -> Range {
     if let Some(number) = property.as_u64() {
         return Range { minimum: number, default: number, maximum: number };
     }
@@ -184,7 +190,7 @@ fn range(deployed: &Deployed, property: &Value) -> Range {
 
 /// Every value that a number of seconds can have; for one whose parameter has no list, its bounds.
 /// None set is zero.
-fn values(deployed: &Deployed, property: &Value) -> Vec<u64> {
+pub(crate) fn values(deployed: &Deployed, property: &Value) -> Vec<u64> {
     if property.is_null() {
         return vec![0];
     }

@@ -222,7 +222,9 @@ async fn every_alarm_has_its_section_and_decides_about_missing_data() {
         );
         assert!(sections.contains(&name), "{RUNBOOK} has no section {name}");
         assert!(alarm["TreatMissingData"].is_string(), "{name}");
-        let seconds = alarm["Period"].as_u64().unwrap_or(86_400);
+        let parts = alarm["Metrics"].as_array().into_iter().flatten();
+        let periods = parts.map(|metric| &metric["MetricStat"]).chain([alarm]);
+        let seconds = periods.filter_map(|it| it["Period"].as_u64()).max().unwrap();
         let whole = seconds * alarm["EvaluationPeriods"].as_u64().unwrap();
         assert!(whole <= if seconds < 3600 { 86_400 } else { 604_800 }, "{name}: {whole} s");
     }

@@ -1,0 +1,186 @@
+//! That each alarm rings for what it is about, in time, and for nothing else.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use crate::ratios::{range, values, visibility};
+use crate::template::{
+    Break, Deployed, assert_each_is_found, deployments, list, processed, resource, target, text,
+};
+
+/// What is wrong with the alarms, one sentence each.
+fn findings(template: &Value) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for deployed in deployments(template) {
+        let mut add = |finding: String| {
+            found.insert(finding);
+        };
+        rules(&deployed, &mut add);
+        stuck_message(&deployed, &mut add);
+        broken_canary(&deployed, &mut add);
+    }
+    found
+}
+
+/// Alarms with their names, as far as they look at this metric.
+fn alarms<'d>(
+    deployed: &'d Deployed,
+    namespace: &'d str,
+    metric: &'d str,
+) -> impl Iterator<Item = (&'d str, &'d Value)> {
+    let alarms = deployed.of_type("AWS::CloudWatch::Alarm");
+    alarms
+        .filter(move |(_, alarm)| alarm["Namespace"] == namespace && alarm["MetricName"] == metric)
+}
+
+fn alarm<'d>(deployed: &'d Deployed, name: &str) -> Option<&'d Value> {
+    deployed.of_type("AWS::CloudWatch::Alarm").find(|(it, _)| *it == name).map(|(_, alarm)| alarm)
+}
+
+fn dimension<'a>(alarm: &'a Value, name: &str) -> Option<&'a str> {
+    let dimension =
+        list(&alarm["Dimensions"]).iter().find(|dimension| dimension["Name"] == name)?;
+    target(&dimension["Value"])
+}
+
+/// EventBridge counts failures by rule. So a rule whose targets matter differently has an alarm that
+/// does not know what it rings for, and a rule without an alarm fails unseen.
+fn rules(deployed: &Deployed, add: &mut impl FnMut(String)) {
+    for (rule, properties) in deployed.of_type("AWS::Events::Rule") {
+        let mut watching = alarms(deployed, "AWS/Events", "FailedInvocations");
+        if !watching.any(|(_, alarm)| dimension(alarm, "RuleName") == Some(rule)) {
+            add(format!("nobody sees what {rule} could not deliver"));
+        }
+        let targets = list(&properties["Targets"]).iter();
+        let kinds: BTreeSet<String> = targets
+            .map(|target| match deployed.follow(&target["Arn"]) {
+                Some((name, _)) => text(&deployed.template["Resources"][name]["Type"]),
+                None => text(&target["Arn"]),
+            })
+            .collect();
+        if kinds.len() > 1 {
+            add(format!("the alarm about {rule} does not tell its targets apart"));
+        }
+    }
+}
+
+/// A message that fails whenever it is delivered fails once in each visibility timeout. The alarm has
+/// to see that, before SQS gives the message up.
+fn stuck_message(deployed: &Deployed, add: &mut impl FnMut(String)) {
+    let Some(alarm) = alarm(deployed, "ConsumerFailuresAlarm") else {
+        return add("there is no ConsumerFailuresAlarm".to_owned());
+    };
+    let (_, queue) = deployed.of_type("AWS::SQS::Queue").find(|it| it.0 == "WorkQueue").unwrap();
+    let (_, mapping) = deployed.of_type("AWS::Lambda::EventSourceMapping").next().unwrap();
+    let (_, function) =
+        deployed.of_type("AWS::Lambda::Function").find(|it| it.0 == "ConsumerFunction").unwrap();
+    let number = |name: &str| alarm[name].as_u64().unwrap();
+    let failures = alarm["DatapointsToAlarm"].as_u64().unwrap_or(number("EvaluationPeriods"));
+    for timeout in values(deployed, &function["Timeout"]) {
+        for window in values(deployed, &mapping["MaximumBatchingWindowInSeconds"]) {
+            let hidden =
+                visibility(deployed, &queue["VisibilityTimeout"], timeout, window).unwrap();
+            // Hidden, gathered into a batch, handled to the last second.
+            let between = hidden + window + timeout;
+            if (failures - 1) * between > (number("EvaluationPeriods") - 1) * number("Period") {
+                add(format!("nobody sees a message that fails every {between} s"));
+            }
+        }
+    }
+    let receives = range(deployed, &queue["RedrivePolicy"]["maxReceiveCount"]).minimum;
+    if failures >= receives {
+        add(format!("a message is given up after {receives} failures, before anybody sees it"));
+    }
+}
+
+/// CodeDeploy gives a new version a share of the messages at first. If it fails with all of these,
+/// the alarm has to ring while it has no more, however few they are.
+fn broken_canary(deployed: &Deployed, add: &mut impl FnMut(String)) {
+    let Some(alarm) = alarm(deployed, "NewConsumerFailuresAlarm") else { return };
+    let metrics = list(&alarm["Metrics"]);
+    let of = |id: &str| metrics.iter().find(|metric| metric["Id"] == id);
+    let name = |id: &str| of(id).map(|metric| text(&metric["MetricStat"]["Metric"]["MetricName"]));
+    let is_share = metrics.iter().any(|it| it["Expression"] == "100 * failed / received")
+        && name("failed").as_deref() == Some("Failed")
+        && name("received").as_deref() == Some("Received");
+    if !is_share {
+        return add("NewConsumerFailuresAlarm counts messages, however few there are".to_owned());
+    }
+    let period = of("failed").unwrap()["MetricStat"]["Period"].as_u64().unwrap();
+    let took = period * alarm["DatapointsToAlarm"].as_u64().unwrap();
+    let threshold = alarm["Threshold"].as_u64().unwrap();
+    let ways = &deployed.template["Parameters"]["GradualDeployment"]["AllowedValues"];
+    for way in list(ways).iter().map(text) {
+        // Such as Canary10Percent5Minutes.
+        let Some((share, time)) = way.split_once("Percent") else { continue };
+        let number = |text: &str| text.chars().filter(char::is_ascii_digit).collect::<String>();
+        let share: u64 = number(share).parse().unwrap();
+        if share <= threshold {
+            add(format!("NewConsumerFailuresAlarm does not see {share} % of failures"));
+        }
+        // Linear ways take a tenth more each time, which the alarm sees as well.
+        let minutes: u64 = number(time).parse().unwrap();
+        if way.starts_with("Canary") && took >= minutes * 60 {
+            add(format!("{way} is over before NewConsumerFailuresAlarm rings"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_alarm_rings_for_what_it_is_about() {
+    let found = findings(&processed().await);
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+const BREAKS: [Break; 8] = [
+    (
+        |t| {
+            let log = resource(t, "EventLogRule")["Targets"][0].take();
+            resource(t, "ObjectCreatedRule")["Targets"].as_array_mut().unwrap().push(log);
+        },
+        "the alarm about ObjectCreatedRule does not tell its targets apart",
+    ),
+    (
+        |t| {
+            t["Resources"].as_object_mut().unwrap().remove("EventsNotLoggedAlarm");
+        },
+        "nobody sees what EventLogRule could not deliver",
+    ),
+    (
+        |t| resource(t, "ConsumerFailuresAlarm")["EvaluationPeriods"] = json!(18),
+        "nobody sees a message that fails every 2700 s",
+    ),
+    (
+        |t| {
+            let alarm = resource(t, "ConsumerFailuresAlarm").as_object_mut().unwrap();
+            alarm.remove("DatapointsToAlarm");
+            alarm["EvaluationPeriods"] = json!(3);
+        },
+        "nobody sees a message that fails every 840 s",
+    ),
+    (
+        |t| resource(t, "ConsumerFailuresAlarm")["DatapointsToAlarm"] = json!(5),
+        "a message is given up after 5 failures, before anybody sees it",
+    ),
+    (
+        |t| {
+            let share = &mut resource(t, "NewConsumerFailuresAlarm")["Metrics"][0];
+            share["Expression"] = json!("failed");
+        },
+        "NewConsumerFailuresAlarm counts messages, however few there are",
+    ),
+    (
+        |t| resource(t, "NewConsumerFailuresAlarm")["Threshold"] = json!(10),
+        "NewConsumerFailuresAlarm does not see 10 % of failures",
+    ),
+    (
+        |t| resource(t, "NewConsumerFailuresAlarm")["DatapointsToAlarm"] = json!(5),
+        "Canary10Percent5Minutes is over before NewConsumerFailuresAlarm rings",
+    ),
+];
+
+#[tokio::test]
+async fn each_alarm_that_misses_its_matter_is_found() {
+    assert_each_is_found(&BREAKS, findings).await;
+}
