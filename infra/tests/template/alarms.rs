@@ -19,6 +19,9 @@ fn findings(template: &Value) -> BTreeSet<String> {
         rules(&deployed, &mut add);
         stuck_message(&deployed, &mut add);
         broken_canary(&deployed, &mut add);
+        silence(&deployed, &mut add);
+        late(&deployed, &mut add);
+        overdue_redrive(&deployed, &mut add);
     }
     found
 }
@@ -94,7 +97,7 @@ fn stuck_message(deployed: &Deployed, add: &mut impl FnMut(String)) {
     }
 }
 
-/// CodeDeploy gives a new version a share of the messages at first. If it fails with all of these,
+/// `CodeDeploy` gives a new version a share of the messages at first. If it fails with all of these,
 /// the alarm has to ring while it has no more, however few they are.
 fn broken_canary(deployed: &Deployed, add: &mut impl FnMut(String)) {
     let Some(alarm) = alarm(deployed, "NewConsumerFailuresAlarm") else { return };
@@ -127,13 +130,139 @@ fn broken_canary(deployed: &Deployed, add: &mut impl FnMut(String)) {
     }
 }
 
+/// Where too little is the bad news, nothing at all is worse. Everywhere else, metrics that say
+/// nothing when nothing happens must not ring.
+fn silence(deployed: &Deployed, add: &mut impl FnMut(String)) {
+    for (name, alarm) in deployed.of_type("AWS::CloudWatch::Alarm") {
+        let waits = text(&alarm["ComparisonOperator"]).starts_with("LessThan");
+        let missing = text(&alarm["TreatMissingData"]);
+        if missing != if waits { "breaching" } else { "notBreaching" } {
+            add(format!("{name} takes silence for {missing}"));
+        }
+    }
+    let (_, mapping) = deployed.of_type("AWS::Lambda::EventSourceMapping").next().unwrap();
+    let counts = list(&mapping["MetricsConfig"]["Metrics"]).contains(&json!("EventCount"));
+    if alarms(deployed, "AWS/Lambda", "PolledEventCount").next().is_some() && !counts {
+        add("Lambda does not publish PolledEventCount".to_owned());
+    }
+}
+
+/// Within the hour: how late something is, and how long the alarm takes to believe it.
+const HOUR: u64 = 3600;
+
+fn late(deployed: &Deployed, add: &mut impl FnMut(String)) {
+    let number = |alarm: &Value, name: &str| alarm[name].as_u64();
+    let Some(waits) = alarm(deployed, "WorkQueueAgeAlarm") else {
+        return add("there is no WorkQueueAgeAlarm".to_owned());
+    };
+    let threshold = range(deployed, &waits["Threshold"]);
+    let believed = number(waits, "Period").unwrap() * number(waits, "EvaluationPeriods").unwrap();
+    if threshold.default + believed > HOUR {
+        add("a message that nobody receives shows after more than an hour".to_owned());
+    }
+    // The copy of a deferred message is that old before anybody may receive it.
+    let deferral = range(deployed, &json!({ "Ref": "DeferralCapSeconds" })).maximum;
+    if threshold.minimum <= deferral {
+        add("a deferred message rings WorkQueueAgeAlarm".to_owned());
+    }
+
+    let Some(starts) = alarm(deployed, "LateStartsAlarm") else {
+        return add("there is no LateStartsAlarm".to_owned());
+    };
+    // Milliseconds.
+    if text(&starts["Threshold"]["Fn::Sub"]) != "${LateAfterSeconds}000" {
+        add("LateStartsAlarm does not ring after LateAfterSeconds".to_owned());
+    }
+    let period = number(starts, "Period").unwrap();
+    let run = range(deployed, &json!({ "Ref": "RedriveTimeoutSeconds" })).maximum;
+    if number(starts, "DatapointsToAlarm").unwrap() <= run.div_ceil(period) + 1 {
+        add("a nightly redrive rings LateStartsAlarm".to_owned());
+    }
+}
+
+/// How long before its deletion by SQS the redrive archives a letter that would stay
+/// (`functions/redrive/src/expiry.rs`), in hours. A run that is late by as much is too late.
+const EXPIRY_MARGIN: u64 = 72;
+
+fn overdue_redrive(deployed: &Deployed, add: &mut impl FnMut(String)) {
+    for (function, _) in deployed.of_type("AWS::Lambda::Function") {
+        if !function.ends_with("RedriveFunction") {
+            continue;
+        }
+        let mut nightly = alarms(deployed, "Sluice", "NightlyRun");
+        let of_function = nightly.find(|(_, it)| dimension(it, "FunctionName") == Some(function));
+        let Some((name, alarm)) = of_function else {
+            add(format!("nobody sees that {function} does not run"));
+            continue;
+        };
+        if alarm["Period"] != 3600 {
+            add(format!("{name} does not count hours"));
+        }
+        let hours = range(deployed, &alarm["EvaluationPeriods"]);
+        if hours.default <= 24 {
+            add(format!("{name} rings between two daily runs"));
+        }
+        if hours.maximum < EXPIRY_MARGIN {
+            add(format!("{name} rings between two runs of a rarer schedule"));
+        }
+        if hours.maximum > EXPIRY_MARGIN + 2 {
+            add(format!("{name} may ring when SQS has deleted letters"));
+        }
+    }
+}
+
 #[tokio::test]
 async fn every_alarm_rings_for_what_it_is_about() {
     let found = findings(&processed().await);
     assert!(found.is_empty(), "{found:#?}");
 }
 
-const BREAKS: [Break; 8] = [
+const BREAKS: [Break; 18] = [
+    (
+        |t| resource(t, "NoRedriveAlarm")["TreatMissingData"] = json!("notBreaching"),
+        "NoRedriveAlarm takes silence for notBreaching",
+    ),
+    (
+        |t| resource(t, "DeferralsAlarm")["TreatMissingData"] = json!("breaching"),
+        "DeferralsAlarm takes silence for breaching",
+    ),
+    (
+        |t| {
+            let mapping = resource(t, "ConsumerFunctionWorkQueue").as_object_mut().unwrap();
+            mapping.remove("MetricsConfig");
+        },
+        "Lambda does not publish PolledEventCount",
+    ),
+    (
+        |t| resource(t, "WorkQueueAgeAlarm")["Threshold"] = json!(60_480),
+        "a message that nobody receives shows after more than an hour",
+    ),
+    (
+        |t| t["Parameters"]["LateAfterSeconds"]["MinValue"] = json!(900),
+        "a deferred message rings WorkQueueAgeAlarm",
+    ),
+    (
+        |t| resource(t, "LateStartsAlarm")["Threshold"] = json!({ "Ref": "LateAfterSeconds" }),
+        "LateStartsAlarm does not ring after LateAfterSeconds",
+    ),
+    (
+        |t| resource(t, "LateStartsAlarm")["Period"] = json!(300),
+        "a nightly redrive rings LateStartsAlarm",
+    ),
+    (
+        |t| resource(t, "NoRedriveAlarm")["EvaluationPeriods"] = json!(26),
+        "NoRedriveAlarm rings between two runs of a rarer schedule",
+    ),
+    (
+        |t| t["Parameters"]["RedriveOverdueHours"]["MaxValue"] = json!(168),
+        "NoOrderedRedriveAlarm may ring when SQS has deleted letters",
+    ),
+    (
+        |t| {
+            t["Resources"].as_object_mut().unwrap().remove("NoOrderedRedriveAlarm");
+        },
+        "nobody sees that OrderedRedriveFunction does not run",
+    ),
     (
         |t| {
             let log = resource(t, "EventLogRule")["Targets"][0].take();

@@ -10,6 +10,7 @@
 mod alarms;
 mod archive;
 mod functions;
+mod outputs;
 mod ratios;
 mod security;
 mod settings;
