@@ -22,6 +22,7 @@ fn findings(template: &Value) -> BTreeSet<String> {
         silence(&deployed, &mut add);
         late(&deployed, &mut add);
         overdue_redrive(&deployed, &mut add);
+        given_up(&deployed, &mut add);
     }
     found
 }
@@ -211,13 +212,102 @@ fn overdue_redrive(deployed: &Deployed, add: &mut impl FnMut(String)) {
     }
 }
 
+/// What an alarm has to look at, of each function that is invoked asynchronously: that Lambda gave an
+/// event up. And where Lambda keeps that event: not in the queue that the function itself empties.
+fn given_up(deployed: &Deployed, add: &mut impl FnMut(String)) {
+    let configs = || deployed.of_type("AWS::Lambda::EventInvokeConfig");
+    for (name, function) in deployed.of_type("AWS::Lambda::Function") {
+        if name == "ConsumerFunction" {
+            continue;
+        }
+        let mut dropped = alarms(deployed, "AWS/Lambda", "AsyncEventsDropped");
+        if !dropped.any(|(_, alarm)| dimension(alarm, "FunctionName") == Some(name)) {
+            add(format!("nobody sees that Lambda gives events of {name} up"));
+        }
+        let config = configs().find(|(_, it)| target(&it["FunctionName"]) == Some(name));
+        let on_failure = config.map(|(_, it)| &it["DestinationConfig"]["OnFailure"]["Destination"]);
+        let Some(destination) = on_failure.and_then(target) else {
+            add(format!("what Lambda gives up of {name} is gone"));
+            continue;
+        };
+        let variables = &function["Environment"]["Variables"];
+        let empties = name.ends_with("RedriveFunction")
+            && target(&variables["DEAD_LETTER_QUEUE_URL"]) == Some(destination);
+        if empties {
+            add(format!("{name} empties the queue of its own failures"));
+        }
+        let role = deployed.follow(&function["Role"]).expect("a role").1;
+        let policies = list(&role["Policies"]).iter();
+        let mut granted = policies.flat_map(|it| list(&it["PolicyDocument"]["Statement"]));
+        let may_write = |statement: &Value| {
+            let actions: BTreeSet<String> = list(&statement["Action"]).iter().map(text).collect();
+            let resources = list(&statement["Resource"]);
+            if deployed.template["Resources"][destination]["Type"] == "AWS::S3::Bucket" {
+                // Lambda refuses a role that may write less.
+                let everywhere = format!("${{{destination}.Arn}}/*");
+                actions.contains("s3:PutObject")
+                    && resources.iter().any(|it| it["Fn::Sub"] == everywhere.as_str())
+            } else {
+                actions.contains("sqs:SendMessage")
+                    && resources.iter().any(|it| target(it) == Some(destination))
+            }
+        };
+        if !granted.any(may_write) {
+            add(format!("Lambda may not keep what it gives up of {name}"));
+        }
+    }
+}
+
+/// The alarms about a redrive, and those about the redrive of ordered dead letters.
+#[tokio::test]
+async fn every_redrive_is_watched_alike() {
+    let template = processed().await;
+    let ordered = deployments(&template).into_iter().find(|it| it.parameters == "Ordered=true");
+    let ordered = ordered.unwrap();
+    let watched = |function: &str| -> BTreeSet<String> {
+        let alarms = ordered.of_type("AWS::CloudWatch::Alarm").map(|(_, alarm)| alarm);
+        let of_it = alarms.filter(|alarm| dimension(alarm, "FunctionName") == Some(function));
+        of_it.map(|alarm| text(&alarm["MetricName"])).collect()
+    };
+    assert!(watched("RedriveFunction").len() > 4, "{:?}", watched("RedriveFunction"));
+    assert_eq!(watched("OrderedRedriveFunction"), watched("RedriveFunction"));
+}
+
 #[tokio::test]
 async fn every_alarm_rings_for_what_it_is_about() {
     let found = findings(&processed().await);
     assert!(found.is_empty(), "{found:#?}");
 }
 
-const BREAKS: [Break; 18] = [
+const BREAKS: [Break; 22] = [
+    (
+        |t| {
+            t["Resources"].as_object_mut().unwrap().remove("RedriveDroppedAlarm");
+        },
+        "nobody sees that Lambda gives events of RedriveFunction up",
+    ),
+    (
+        |t| {
+            let redrive = "OrderedRedriveFunctionEventInvokeConfig";
+            t["Resources"].as_object_mut().unwrap().remove(redrive);
+        },
+        "what Lambda gives up of OrderedRedriveFunction is gone",
+    ),
+    (
+        |t| {
+            let config = &mut resource(t, "RedriveFunctionEventInvokeConfig")["DestinationConfig"];
+            config["OnFailure"]["Destination"] = json!({"Fn::GetAtt": ["DeadLetterQueue", "Arn"]});
+        },
+        "RedriveFunction empties the queue of its own failures",
+    ),
+    (
+        |t| {
+            let policies = &mut resource(t, "RedriveRole")["Policies"];
+            let narrowed = policies.to_string().replace("Bucket.Arn}/*", "Bucket.Arn}/elsewhere/*");
+            *policies = serde_json::from_str(&narrowed).unwrap();
+        },
+        "Lambda may not keep what it gives up of RedriveFunction",
+    ),
     (
         |t| resource(t, "NoRedriveAlarm")["TreatMissingData"] = json!("notBreaching"),
         "NoRedriveAlarm takes silence for notBreaching",
