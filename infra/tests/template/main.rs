@@ -10,6 +10,7 @@
 mod alarms;
 mod archive;
 mod functions;
+mod order;
 mod outputs;
 mod ratios;
 mod security;
