@@ -20,15 +20,15 @@ const WAYS: [&str; 4] = ["Direct", "Fanout", "EventBridge", "Queue"];
 
 fn findings(template: &Value) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
-    let ways: Vec<Deployed> = WAYS.iter().map(|way| by(template, way)).collect();
-    for (way, deployed) in WAYS.iter().zip(&ways) {
+    let all: Vec<Deployed> = WAYS.iter().map(|way| by(template, way)).collect();
+    for (way, deployed) in WAYS.iter().zip(&all) {
         let awaited = awaited(deployed);
-        for name in parts(deployed, &ways) {
+        for name in parts(deployed, &all) {
             if !awaited.contains(name) {
                 found.insert(format!("the bucket does not wait for {name} with {way}"));
             }
         }
-        for (other, before) in WAYS.iter().zip(&ways) {
+        for (other, before) in WAYS.iter().zip(&all) {
             // With the queue, there is no forwarder to let anything in.
             for gate in ["WorkQueuePolicy", "ForwarderPermission"] {
                 let of = |deployed: &Deployed| deployed.template["Resources"][gate].clone();
@@ -50,9 +50,9 @@ fn by(template: &Value, way: &str) -> Deployed {
 }
 
 /// What an upload needs on this way, and another way does not have: all but alarms and logs.
-fn parts<'d>(deployed: &'d Deployed, ways: &[Deployed]) -> Vec<&'d str> {
+fn parts<'d>(deployed: &'d Deployed, all: &[Deployed]) -> Vec<&'d str> {
     let everywhere =
-        |name: &str| ways.iter().all(|other| !other.template["Resources"][name].is_null());
+        |name: &str| all.iter().all(|other| !other.template["Resources"][name].is_null());
     let unneeded = |resource: &Value| resource["Type"] == "AWS::CloudWatch::Alarm";
     let parts = resources(&deployed.template).filter(|(name, resource)| {
         (!everywhere(name) && !unneeded(resource)) || *name == "WorkQueuePolicy"
@@ -105,8 +105,8 @@ fn mentioned(value: &Value, names: &mut BTreeSet<String>) {
 #[tokio::test]
 async fn the_new_way_is_ready_before_the_bucket_takes_it() {
     let template = processed().await;
-    let ways: Vec<Deployed> = WAYS.iter().map(|way| by(&template, way)).collect();
-    let parts: Vec<Vec<&str>> = ways.iter().map(|way| parts(way, &ways)).collect();
+    let all: Vec<Deployed> = WAYS.iter().map(|way| by(&template, way)).collect();
+    let parts: Vec<Vec<&str>> = all.iter().map(|way| parts(way, &all)).collect();
     for (way, needed) in [
         (0, "ForwarderPermission"),
         (1, "ForwarderSubscription"),
