@@ -7,8 +7,11 @@
     reason = "a test that cannot go on stops, and clippy knows only the test functions as tests"
 )]
 
+mod alarms;
 mod archive;
 mod functions;
+mod order;
+mod outputs;
 mod ratios;
 mod security;
 mod settings;

@@ -12,9 +12,13 @@ const SERVICE_RETENTION_MAXIMUM: u64 = 14 * 24 * 3600;
 /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html>
 const IN_FLIGHT_LIMIT: u64 = 120_000;
 
+/// How long the redrive may take to come to a letter: what it would come to later, it archives
+/// before (`functions/redrive/src/expiry.rs`).
+const DAYS_UNTIL_REDRIVE: u64 = 3;
+
 /// What is wrong with the numbers, one sentence each.
 fn findings(template: &Value) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
+    let mut found = versions(template);
     for deployed in deployments(template) {
         let mut add = |finding: String| {
             found.insert(finding);
@@ -27,6 +31,33 @@ fn findings(template: &Value) -> BTreeSet<String> {
         }
         if mappings == 0 {
             add(format!("nothing consumes a queue with {}", deployed.parameters));
+        }
+    }
+    found
+}
+
+/// The versions of objects that are removed although an event about them may be on its way.
+fn versions(template: &Value) -> BTreeSet<String> {
+    let number = |value: &Value| text(value).parse::<u64>().unwrap();
+    let parameters = &template["Parameters"];
+    let deferral = number(&parameters["MaxDeferralHours"]["MaxValue"]).div_ceil(24);
+    let mut found = BTreeSet::new();
+    let allowed = parameters["OverwrittenVersionDays"]["AllowedValues"].as_array();
+    for days in allowed.unwrap().iter().map(number).filter(|days| *days > 0) {
+        let of_days = json!([{ "Ref": "OverwrittenVersionDays" }, days.to_string()]);
+        let mut rules = template["Rules"].as_object().unwrap().values();
+        let rule = rules.find(|rule| rule["RuleCondition"]["Fn::Equals"] == of_days);
+        let contains = rule.map(|rule| &rule["Assertions"][0]["Assert"]["Fn::Contains"]);
+        let Some(contains) = contains.filter(|it| it[1] == json!({ "Ref": "MaxRedrives" })) else {
+            found.insert(format!("nothing bounds the redrives of versions that stay {days} days"));
+            continue;
+        };
+        let redrives = contains[0].as_array().unwrap().iter().map(number).max().unwrap();
+        let on_its_way = SERVICE_RETENTION_MAXIMUM / (24 * 3600)
+            + (redrives + 1) * (deferral + DAYS_UNTIL_REDRIVE);
+        if on_its_way > days {
+            found
+                .insert(format!("an event of {on_its_way} days outlives a version of {days} days"));
         }
     }
     found
@@ -124,7 +155,12 @@ fn consumer(deployed: &Deployed, mapping: &Value, add: &mut impl FnMut(String)) 
 
 /// The visibility timeout of a queue for one function timeout and one batching window. It looks
 /// both up in a mapping; anything else would have to be a number that fits all of them.
-fn visibility(deployed: &Deployed, property: &Value, timeout: u64, window: u64) -> Option<u64> {
+pub(crate) fn visibility(
+    deployed: &Deployed,
+    property: &Value,
+    timeout: u64,
+    window: u64,
+) -> Option<u64> {
     match &property["Fn::FindInMap"] {
         Value::Null => property.as_u64(),
         find => {
@@ -152,14 +188,15 @@ fn pick(deployed: &Deployed, key: &Value, timeout: u64, window: u64) -> Option<u
     }
 }
 
-struct Range {
-    minimum: u64,
-    default: u64,
-    maximum: u64,
+#[derive(Debug)]
+pub(crate) struct Range {
+    pub(crate) minimum: u64,
+    pub(crate) default: u64,
+    pub(crate) maximum: u64,
 }
 
 /// What a property can be: a number, or whatever its parameter allows.
-fn range(deployed: &Deployed, property: &Value) -> Range {
+pub(crate) fn range(deployed: &Deployed, property: &Value) -> Range {
     if let Some(number) = property.as_u64() {
         return Range { minimum: number, default: number, maximum: number };
     }
@@ -184,7 +221,7 @@ fn range(deployed: &Deployed, property: &Value) -> Range {
 
 /// Every value that a number of seconds can have; for one whose parameter has no list, its bounds.
 /// None set is zero.
-fn values(deployed: &Deployed, property: &Value) -> Vec<u64> {
+pub(crate) fn values(deployed: &Deployed, property: &Value) -> Vec<u64> {
     if property.is_null() {
         return vec![0];
     }
@@ -209,7 +246,23 @@ fn mapping(template: &mut Value) -> &mut Value {
     mapping.expect("an event source mapping").get_mut("Properties").unwrap()
 }
 
-const BREAKS: [Break; 15] = [
+const BREAKS: [Break; 18] = [
+    (
+        |t| t["Parameters"]["OverwrittenVersionDays"]["AllowedValues"] = json!([0, 30]),
+        "nothing bounds the redrives of versions that stay 30 days",
+    ),
+    (
+        |t| {
+            let rule = &mut t["Rules"]["VersionsOf120DaysAndRedrives"]["Assertions"][0];
+            let allowed = rule["Assert"]["Fn::Contains"][0].as_array_mut().unwrap();
+            allowed.push(json!("8"));
+        },
+        "an event of 131 days outlives a version of 120 days",
+    ),
+    (
+        |t| t["Parameters"]["MaxDeferralHours"]["MaxValue"] = json!(336),
+        "an event of 150 days outlives a version of 120 days",
+    ),
     (
         |t| t["Mappings"]["VisibilityTimeout"]["120"]["5"] = json!(724),
         "WorkQueue hides for 724 s, less than 6 x 120 + 5",

@@ -6,6 +6,7 @@ use local::Project;
 use serde_json::{Value, json};
 
 use crate::functions::{self, Written};
+use crate::ratios::range;
 use crate::template::{Deployed, deployments, processed, resources, target, text};
 
 const NAMESPACE: &str = "Sluice";
@@ -208,6 +209,7 @@ async fn every_alarm_has_its_section_and_decides_about_missing_data() {
     let sections: Vec<&str> =
         runbook.lines().filter_map(|line| line.strip_prefix("### ")).collect();
     let mut alarms = 0;
+    let everything = Deployed { parameters: String::new(), template: template.clone() };
     for (name, resource) in resources(&template) {
         if resource["Type"] != "AWS::CloudWatch::Alarm" {
             continue;
@@ -222,8 +224,10 @@ async fn every_alarm_has_its_section_and_decides_about_missing_data() {
         );
         assert!(sections.contains(&name), "{RUNBOOK} has no section {name}");
         assert!(alarm["TreatMissingData"].is_string(), "{name}");
-        let seconds = alarm["Period"].as_u64().unwrap_or(86_400);
-        let whole = seconds * alarm["EvaluationPeriods"].as_u64().unwrap();
+        let parts = alarm["Metrics"].as_array().into_iter().flatten();
+        let periods = parts.map(|metric| &metric["MetricStat"]).chain([alarm]);
+        let seconds = periods.filter_map(|it| it["Period"].as_u64()).max().unwrap();
+        let whole = seconds * range(&everything, &alarm["EvaluationPeriods"]).maximum;
         assert!(whole <= if seconds < 3600 { 86_400 } else { 604_800 }, "{name}: {whole} s");
     }
     assert!(alarms > 10, "{alarms} alarms");

@@ -26,8 +26,8 @@ async fn transform() -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// A template as one set of parameters makes it: resources whose condition does not hold are gone,
-/// and so is every `Fn::If`.
+/// A template as one set of parameters makes it: resources and outputs whose condition does not hold
+/// are gone, and so is every `Fn::If`.
 #[derive(Debug)]
 pub(crate) struct Deployed {
     /// The parameters, for messages.
@@ -96,10 +96,12 @@ fn deploy(template: &Value, name: String, parameters: &BTreeMap<String, String>)
         evaluate(&template["Conditions"][condition], &template["Conditions"], parameters)
     };
     let mut deployed = template.clone();
-    let resources = deployed["Resources"].as_object_mut().unwrap();
-    resources.retain(|_, resource| resource["Condition"].as_str().is_none_or(holds));
-    for resource in resources.values_mut() {
-        *resource = choose(resource, &holds).unwrap();
+    for section in ["Resources", "Outputs"] {
+        let entries = deployed[section].as_object_mut().unwrap();
+        entries.retain(|_, entry| entry["Condition"].as_str().is_none_or(holds));
+        for entry in entries.values_mut() {
+            *entry = choose(entry, &holds).unwrap();
+        }
     }
     Deployed { parameters: name, template: deployed }
 }
