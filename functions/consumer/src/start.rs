@@ -133,12 +133,7 @@ impl<'a> Batch<'a> {
             }
             read => read?,
         };
-        let mut input = ExecutionInput::new(event, &content).to_json().map_err(Verdict::fail)?;
-        if input.len() > MAX_INPUT_BYTES {
-            // The text of its numbers, or a long key, made it too large.
-            let content = Content::ByReference;
-            input = ExecutionInput::new(event, &content).to_json().map_err(Verdict::fail)?;
-        }
+        let input = input(event, &content).map_err(Verdict::fail)?;
         if let Some(pacer) = &self.pacer
             && !pacer.turn_before(self.start_by).await
         {
@@ -198,6 +193,21 @@ impl<'a> Batch<'a> {
         let (cause, reason) = refusals.closed.clone()?;
         Some(Verdict::Defer { cause, reason, tried: false })
     }
+}
+
+/// The input of an execution, with as much of the content as fits.
+fn input(event: &Event, content: &Content) -> serde_json::Result<String> {
+    let whole = ExecutionInput::new(event, content);
+    let json = whole.to_json()?;
+    if json.len() <= MAX_INPUT_BYTES {
+        return Ok(json);
+    }
+    // The text of its numbers, or a long key, made it too large.
+    let json = whole.without_repetition()?.to_json()?;
+    if json.len() <= MAX_INPUT_BYTES {
+        return Ok(json);
+    }
+    ExecutionInput::new(event, &Content::ByReference).to_json()
 }
 
 fn panic_message(panic: &(dyn Any + Send)) -> &str {

@@ -19,6 +19,8 @@ pub(crate) enum Answer {
 pub(crate) enum Way {
     /// In the input, as the consumer makes it.
     Inline,
+    /// The same, where there is no room for content and text.
+    InlineWithoutRepetition,
     /// As a line of a file.
     ByReference,
 }
@@ -51,7 +53,12 @@ fn case(way: Way, object: &str) -> Value {
         return json!({ "line": object });
     }
     let content = Content::Inline(serde_json::from_str(object).unwrap());
-    json!({ "input": ExecutionInput::new(&event(), &content).to_json().unwrap() })
+    let event = event();
+    let mut input = ExecutionInput::new(&event, &content);
+    if way == Way::InlineWithoutRepetition {
+        input = input.without_repetition().unwrap();
+    }
+    json!({ "input": input.to_json().unwrap() })
 }
 
 /// Some event; its content is what matters.

@@ -1,5 +1,6 @@
 //! The input of an execution.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
@@ -50,7 +51,7 @@ struct ExecutionData<'a> {
     #[serde(flatten)]
     object: &'a Object,
     #[serde(skip_serializing_if = "Option::is_none")]
-    content: Option<&'a RawValue>,
+    content: Option<Cow<'a, RawValue>>,
     /// The JSON text of each member of the content that holds a number which Step Functions may
     /// round, so that an execution can pass it on as the device wrote it.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -78,11 +79,25 @@ impl<'a> ExecutionInput<'a> {
             redrives: event.redrives,
             data: ExecutionData {
                 object: &event.data,
-                content,
+                content: content.map(Cow::Borrowed),
                 content_text: content.map(texts).unwrap_or_default(),
                 overwritten,
             },
         }
+    }
+
+    /// The same, for where there is no room for both: what is in `data.contentText` is left out of
+    /// `data.content`.
+    pub fn without_repetition(mut self) -> Result<Self, serde_json::Error> {
+        if let Some(content) = &self.data.content
+            && !self.data.content_text.is_empty()
+        {
+            let mut members: BTreeMap<String, &RawValue> = serde_json::from_str(content.get())?;
+            members.retain(|name, _| !self.data.content_text.contains_key(name));
+            let rest = serde_json::value::to_raw_value(&members)?;
+            self.data.content = Some(Cow::Owned(rest));
+        }
+        Ok(self)
     }
 
     pub fn to_json(&self) -> Result<String, serde_json::Error> {

@@ -119,7 +119,6 @@ async fn where_nothing_is_wanted_inline_nothing_is_read() {
     }
 }
 
-/// Quoted once more, an object that fits by itself need not fit.
 #[tokio::test(start_paused = true)]
 async fn a_number_that_may_be_rounded_is_passed_as_text_if_the_input_has_room_for_it() {
     let text = |padding: usize| {
@@ -138,8 +137,18 @@ async fn a_number_that_may_be_rounded_is_passed_as_text_if_the_input_has_room_fo
     let exact = r#"{"at":1763672400123456,"x":"xxxxxxxxxx"}"#;
     assert_eq!(small["data"]["contentText"], json!({ "state": exact }));
 
+    assert_eq!(small["data"]["content"]["state"]["x"], "xxxxxxxxxx");
+
+    // Without room for both, the text alone.
     let large = input(&text(200_000)).await;
-    assert_eq!((large["data"].get("content"), large["data"].get("contentText")), (None, None));
+    assert_eq!(large["data"]["content"], json!({ "deviceId": "42" }));
+    assert_eq!(large["data"]["contentText"]["state"].as_str().map(str::len), Some(200_030));
+
+    let quoted = text(0).replace(r#""x":"""#, &format!(r#""x":[{}1]"#, r#""","#.repeat(80_000)));
+    let larger = input(&quoted).await;
+    let names: Vec<&str> =
+        larger["data"].as_object().expect("object").keys().map(String::as_str).collect();
+    assert!(!names.iter().any(|name| name.starts_with("content")), "{names:?}");
 }
 
 /// The acknowledgement was lost, the object deleted, the message delivered once more.

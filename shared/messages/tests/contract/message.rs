@@ -66,3 +66,14 @@ fn a_member_with_a_number_that_may_be_rounded_is_passed_as_text_too() {
     let exact: Box<RawValue> = serde_json::from_str(r#"{"state":{"at":1.5}}"#).expect("JSON");
     assert_eq!(self::input(&Content::Inline(exact))["data"].get("contentText"), None);
 }
+
+#[test]
+fn what_is_passed_as_text_can_be_left_out_of_the_content() {
+    let text = r#"{"deviceId":"42","state":{"at":1763672400123456},"t":1.50}"#;
+    let content = Content::Inline(serde_json::from_str(text).expect("JSON"));
+    let event = event(&sample("s3-object-created-versioned.json"));
+    let input = ExecutionInput::new(&event, &content).without_repetition().expect("JSON");
+    let input = input.to_json().expect("JSON");
+    assert!(input.contains(r#""content":{"deviceId":"42","t":1.50}"#), "{input}");
+    assert!(input.contains(r#""contentText":{"state":"{\"at\":1763672400123456}"}"#), "{input}");
+}
