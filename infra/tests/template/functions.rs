@@ -80,12 +80,12 @@ async fn forward(world: &World) {
 }
 
 async fn consume(world: &World) {
+    let settings = |name: &str| {
+        let arn = "arn:aws:states:eu-west-1:1:stateMachine:m";
+        (name == "STATE_MACHINE_ARN").then(|| arn.into())
+    };
     let consumer = Consumer {
-        config: consumer::Config::read(&platform::Settings::from_lookup(&|name| {
-            let arn = "arn:aws:states:eu-west-1:1:stateMachine:m";
-            (name == "STATE_MACHINE_ARN").then(|| arn.into())
-        }))
-        .unwrap(),
+        config: platform::Settings::from_lookup(&settings, consumer::Config::read).unwrap(),
         metrics: world.metrics("ConsumerFunction"),
         step_functions: aws_sdk_sfn::Client::new(&world.sdk()),
         s3: aws_sdk_s3::Client::new(&world.sdk()),
