@@ -58,11 +58,13 @@ See the newest executions, and the first dead letters:
   {aws} stepfunctions list-executions --max-items 3 --state-machine-arn {machine}
   {aws} sqs receive-message --max-number-of-messages 3 --visibility-timeout 0 --message-attribute-names All --queue-url {dead_letters}
 
-Say what a redrive would do; run it, which archives the poisoned files; and see the archive:
+Say what a redrive would do; run it, which archives the poisoned files, because no retry helps them;
+see the archive; and put everything in it back into the work queue, where it fails once more:
 
   {aws} lambda invoke --function-name {redrive} --payload '{{\"before\": \"now\", \"dryRun\": true}}' /dev/stdout
   {aws} lambda invoke --function-name {redrive} --payload '{{\"before\": \"now\"}}' /dev/stdout
   {aws} s3 ls --recursive s3://{archive}/dead-letters/
+  {aws} lambda invoke --function-name {redrive} --payload '{{\"mode\": \"restore\", \"prefix\": \"dead-letters/\"}}' /dev/stdout
 
 Run a function from its source (infra/docs/development.md), with the environment that it has here:
 

@@ -164,8 +164,7 @@ impl Report {
         const SHOWN: usize = 5;
         if self.problems.is_empty() {
             return Ok(format!(
-                "Every file came to its end: {} have one execution each, which succeeded, and the {} \
-                 poisoned ones are in the dead-letter queue.",
+                "It adds up: {} files had one execution each, {} went to the dead-letter queue.",
                 self.succeeded,
                 self.poisoned.values().sum::<usize>()
             ));
@@ -273,8 +272,7 @@ mod tests {
         );
         assert_eq!(
             report.verdict().unwrap(),
-            "Every file came to its end: 2 have one execution each, which succeeded, and the 0 \
-             poisoned ones are in the dead-letter queue."
+            "It adds up: 2 files had one execution each, 0 went to the dead-letter queue."
         );
         assert_eq!(report.latency(99), "1.00 s");
     }
