@@ -1,6 +1,6 @@
 use std::{str::FromStr, time::Duration};
 
-use platform::{SettingError, Settings};
+use platform::Settings;
 
 use crate::backoff::Backoff;
 
@@ -55,30 +55,30 @@ impl FromStr for InlineContent {
 }
 
 impl Config {
-    pub fn read(settings: &Settings<'_>) -> Result<Self, SettingError> {
+    pub fn read(settings: &Settings<'_>) -> Self {
         let seconds = |name, default| {
             // `DelaySeconds` goes up to 900.
-            settings.number(name, default, 1..=900).map(Duration::from_secs)
+            Duration::from_secs(settings.number(name, default, 1..=900))
         };
-        let rate = settings.number("START_RATE_PER_SECOND", 0, 0..=10_000)?;
-        Ok(Self {
-            state_machine_arn: settings.required("STATE_MACHINE_ARN")?,
-            inline_content: settings.optional("INLINE_CONTENT")?.unwrap_or(InlineContent::Required),
+        let rate = settings.number("START_RATE_PER_SECOND", 0, 0..=10_000);
+        Self {
+            state_machine_arn: settings.required("STATE_MACHINE_ARN"),
+            inline_content: settings.optional("INLINE_CONTENT").unwrap_or(InlineContent::Required),
             inline_object_max_bytes: settings.number(
                 "INLINE_OBJECT_MAX_BYTES",
                 MAX_INLINE_OBJECT_BYTES,
                 0..=MAX_INLINE_OBJECT_BYTES,
-            )?,
-            start_concurrency: settings.number("START_CONCURRENCY", 10, 1..=1_000)?,
+            ),
+            start_concurrency: settings.number("START_CONCURRENCY", 10, 1..=1_000),
             start_rate_per_second: (rate > 0).then_some(rate),
             backoff: Backoff {
-                base: seconds("DEFERRAL_BASE_SECONDS", 5)?,
-                cap: seconds("DEFERRAL_CAP_SECONDS", 900)?,
+                base: seconds("DEFERRAL_BASE_SECONDS", 5),
+                cap: seconds("DEFERRAL_CAP_SECONDS", 900),
             },
             max_deferral: Duration::from_secs(
-                settings.number("MAX_DEFERRAL_HOURS", 72, 1..=14 * 24)? * 3600,
+                settings.number("MAX_DEFERRAL_HOURS", 72, 1..=14 * 24) * 3600,
             ),
-            group_key_segments: settings.number("GROUP_KEY_SEGMENTS", 2, 1..=100)?,
-        })
+            group_key_segments: settings.number("GROUP_KEY_SEGMENTS", 2, 1..=100),
+        }
     }
 }

@@ -6,28 +6,22 @@ use platform::{Deadline, Metrics, Queue, Settings};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    let settings = Settings::from_env();
-    platform::init_log(settings.optional("RUST_LOG")?);
-    settings.require(&[
-        "AWS_REGION",
-        "METRICS_NAMESPACE",
-        "STATE_MACHINE_ARN",
-        "WORK_QUEUE_URL",
-        "DEAD_LETTER_QUEUE_URL",
-    ])?;
-    let sdk = platform::sdk_config(&settings)?;
-    let sqs = aws_sdk_sqs::Client::new(&sdk);
-    let consumer = Consumer {
-        config: Config::read(&settings)?,
-        metrics: Metrics::new(
-            settings.required::<String>("METRICS_NAMESPACE")?,
-            settings.required::<String>("AWS_LAMBDA_FUNCTION_NAME")?,
-        ),
-        step_functions: aws_sdk_sfn::Client::new(&sdk),
-        s3: aws_sdk_s3::Client::new(&sdk),
-        work_queue: Queue::new(sqs.clone(), settings.required::<String>("WORK_QUEUE_URL")?),
-        dead_letter_queue: Queue::new(sqs, settings.required::<String>("DEAD_LETTER_QUEUE_URL")?),
-    };
+    let consumer = Settings::from_env(|settings| {
+        platform::init_log(settings.optional("RUST_LOG"));
+        let sdk = platform::sdk_config(settings)?;
+        let sqs = aws_sdk_sqs::Client::new(&sdk);
+        Ok::<_, Error>(Consumer {
+            config: Config::read(settings),
+            metrics: Metrics::new(
+                settings.required("METRICS_NAMESPACE"),
+                settings.required("AWS_LAMBDA_FUNCTION_NAME"),
+            ),
+            step_functions: aws_sdk_sfn::Client::new(&sdk),
+            s3: aws_sdk_s3::Client::new(&sdk),
+            work_queue: Queue::new(sqs.clone(), settings.required("WORK_QUEUE_URL")),
+            dead_letter_queue: Queue::new(sqs, settings.required("DEAD_LETTER_QUEUE_URL")),
+        })
+    })??;
     lambda_runtime::run(service_fn(async |event: LambdaEvent<SqsEvent>| {
         let deadline = Deadline::from_epoch_millis(event.context.deadline);
         consumer.handle(event.payload, deadline, Timestamp::now()).await

@@ -1,4 +1,4 @@
-use platform::{SettingError, Settings};
+use platform::Settings;
 
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -7,7 +7,7 @@ pub struct Config {
 }
 
 impl Config {
-    pub fn read(settings: &Settings<'_>) -> Result<Self, SettingError> {
-        Ok(Self { group_key_segments: settings.number("GROUP_KEY_SEGMENTS", 2, 1..=100)? })
+    pub fn read(settings: &Settings<'_>) -> Self {
+        Self { group_key_segments: settings.number("GROUP_KEY_SEGMENTS", 2, 1..=100) }
     }
 }

@@ -1,7 +1,7 @@
 use std::ops::RangeInclusive;
 
 use jiff::tz::TimeZone;
-use platform::{SettingError, Settings};
+use platform::Settings;
 
 /// The defaults of a run; an invocation event may override those that a request has.
 #[derive(Debug, Clone)]
@@ -27,22 +27,26 @@ pub(crate) const PER_SECOND: RangeInclusive<u32> = 1..=10_000;
 pub(crate) const CANARIES: RangeInclusive<u64> = 0..=100;
 
 impl Config {
-    pub fn read(settings: &Settings<'_>) -> Result<Self, SettingError> {
-        let name: String = settings.required("TIME_ZONE")?;
-        let time_zone = TimeZone::get(&name).map_err(|error| SettingError::Unparseable {
-            name: "TIME_ZONE",
-            value: name,
-            problem: format!("expected an IANA time zone such as Asia/Seoul: {error}"),
-        })?;
-        let max_messages = settings.number("MAX_MESSAGES", 0, 0..=*MESSAGES.end())?;
-        let rate = settings.number("MAX_PER_SECOND", 0, 0..=*PER_SECOND.end())?;
-        Ok(Self {
-            time_zone,
-            max_redrives: settings.number("MAX_REDRIVES", 5, REDRIVES)?,
+    pub fn read(settings: &Settings<'_>) -> Self {
+        let max_messages = settings.number("MAX_MESSAGES", 0, 0..=*MESSAGES.end());
+        let rate = settings.number("MAX_PER_SECOND", 0, 0..=*PER_SECOND.end());
+        Self {
+            time_zone: time_zone(settings),
+            max_redrives: settings.number("MAX_REDRIVES", 5, REDRIVES),
             max_messages: (max_messages > 0).then_some(max_messages),
             max_per_second: (rate > 0).then_some(rate),
-            canary_messages: settings.number("CANARY_MESSAGES", 3, CANARIES)?,
-            group_key_segments: settings.number("GROUP_KEY_SEGMENTS", 2, 1..=100)?,
-        })
+            canary_messages: settings.number("CANARY_MESSAGES", 3, CANARIES),
+            group_key_segments: settings.number("GROUP_KEY_SEGMENTS", 2, 1..=100),
+        }
     }
+}
+
+fn time_zone(settings: &Settings<'_>) -> TimeZone {
+    const NAME: &str = "TIME_ZONE";
+    let zone = settings.required(NAME);
+    TimeZone::get(&zone).unwrap_or_else(|error| {
+        let problem = format!("expected an IANA time zone such as Asia/Seoul: {error}");
+        settings.refuse(NAME, zone, problem);
+        TimeZone::UTC
+    })
 }

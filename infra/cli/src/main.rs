@@ -49,8 +49,11 @@ async fn main() -> ExitCode {
     let command = Cli::parse().command;
     let result = tokio::select! {
         result = run(command) => result,
-        // The other branch is dropped, and with it all that it started.
-        signal = stop_signal() => return signal,
+        // The other branch is dropped before this goes on, and with it all that it started.
+        signal = stop_signal() => {
+            eprintln!("stopped, with all that was started");
+            return signal;
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -102,10 +105,13 @@ async fn stop_signal() -> ExitCode {
         // Then the signals end this process as they always do, and its children notice.
         return std::future::pending().await;
     };
-    tokio::select! {
-        _ = interrupt.recv() => ExitCode::from(INTERRUPTED),
-        _ = terminate.recv() => ExitCode::from(TERMINATED),
-    }
+    let code = tokio::select! {
+        _ = interrupt.recv() => INTERRUPTED,
+        _ = terminate.recv() => TERMINATED,
+    };
+    // On a line of its own, below the `^C` of the terminal.
+    eprintln!("\nstopping …");
+    ExitCode::from(code)
 }
 
 fn with_causes(error: &dyn Error) -> String {

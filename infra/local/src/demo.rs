@@ -1,4 +1,5 @@
 mod devices;
+mod kept;
 mod progress;
 mod report;
 
@@ -8,7 +9,9 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use aws_sdk_sqs::types::{MessageSystemAttributeName, QueueAttributeName};
+use aws_sdk_sqs::types::{
+    ChangeMessageVisibilityBatchRequestEntry, MessageSystemAttributeName, QueueAttributeName,
+};
 use clap::Args;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use tokio::time::sleep;
@@ -22,7 +25,7 @@ use report::{Execution, Report};
 /// executions and items
 #[derive(Debug, Args)]
 pub struct Demo {
-    /// Device files to upload, overwrites and poisoned ones included
+    /// Device files to upload, from 20 to 20,000, overwrites and poisoned ones included
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(20..=20_000))]
     files: u32,
 
@@ -30,7 +33,7 @@ pub struct Demo {
     #[arg(long, default_value_t = 1)]
     seed: u64,
 
-    /// Leave the stack up until Ctrl-C, and print how to talk to it
+    /// Leave the stack up until Ctrl-C, and print commands to talk to it
     #[arg(long)]
     keep: bool,
 
@@ -50,6 +53,8 @@ pub enum DemoError {
     Stack(#[from] Error),
     #[error("the demo did not add up: {0}")]
     Unexpected(String),
+    #[error("two functions have {0} in their environments, with different values")]
+    Disagreement(String),
 }
 
 /// Uploads in flight at the same time: one busy client.
@@ -73,14 +78,15 @@ impl Demo {
 
     pub async fn run(self) -> Result<(), DemoError> {
         let project = Project::find()?;
-        let run = RunFolder::take(&project, "demo")?;
+        // Both before the build: nobody wants to hear of it minutes later.
+        let run = RunFolder::take_alone(&project, "demo")?;
         let options = EmulatorOptions { port: self.port, functions_endpoint: None };
-        // Before the build: nobody wants to hear of it minutes later.
         options.check_port()?;
 
         let progress = Progress::new(u64::from(self.files));
         let step = progress.step("installing the pinned Python tools (once)");
         let tools = Tools::install(&project).await?;
+        let aws = if self.keep { Some(Tools::install_aws(&project).await?) } else { None };
         step.done();
         let step = progress.step("sam build (some minutes the first time)");
         let build = crate::build(&project, &tools).await?;
@@ -106,19 +112,30 @@ impl Demo {
         let uploaded = watch.upload_all(uploads).await?;
         let last = watch.wait_until_settled(&uploaded).await?;
         progress.finish(&last);
+        let step = progress.step("reading all executions, dead letters and items");
         if let Some(path) = &self.timeline {
             fs::write(path, watch.timeline.take().join("\n"))
                 .map_err(Error::file("write", path))?;
         }
         let report = watch.report(&uploaded).await?;
+        step.done();
+        let Some(aws) = aws else {
+            let step = progress.step("stopping the emulator");
+            drop(emulator);
+            step.done();
+            report::print(&report);
+            println!("{}\n", report.verdict().map_err(DemoError::Unexpected)?);
+            return Ok(());
+        };
 
         report::print(&report);
-        if self.keep {
-            report::print_how_to_talk_to(&stack);
-            // Ends by Ctrl-C, which drops this future and with it the emulator.
-            std::future::pending::<()>().await;
+        match report.verdict() {
+            Ok(verdict) => println!("{verdict}\n"),
+            Err(problem) => eprintln!("error: {}\n", DemoError::Unexpected(problem)),
         }
-        report.verdict().map_err(DemoError::Unexpected)
+        kept::Kept::prepare(&run, &stack, &aws).await?.print();
+        // Ends by Ctrl-C, which drops this future and with it the emulator.
+        std::future::pending().await
     }
 }
 
@@ -195,14 +212,21 @@ impl Watch<'_> {
     async fn wait_until_settled(&self, uploaded: &[Uploaded]) -> Result<Look, Error> {
         let poisoned = uploaded.iter().filter(|file| file.upload.poison.is_some()).count();
         let good = uploaded.len() - poisoned;
+        let step = self.progress.step("waiting until every file has come to its end");
         let mut last = self.look().await?;
         let mut changed_at = Instant::now();
         loop {
-            let settled =
-                last.succeeded >= good && last.dead_letters >= poisoned && last.queued == 0;
+            let executions = good.saturating_sub(last.succeeded);
+            let dead_letters = poisoned.saturating_sub(last.dead_letters);
+            let settled = executions == 0 && dead_letters == 0 && last.queued == 0;
             if settled || changed_at.elapsed() > PATIENCE {
+                step.done();
                 return Ok(last);
             }
+            step.waits_for(&format!(
+                "{executions} executions, {dead_letters} dead letters, {} queued messages",
+                last.queued
+            ));
             sleep(TICK).await;
             let look = self.look().await?;
             if look != last {
@@ -298,11 +322,12 @@ impl Watch<'_> {
         Ok(execution.described(&described))
     }
 
-    /// Reads the dead-letter queue without taking anything out: the messages stay hidden for the
-    /// few seconds that the reading takes. Returns the error class of each.
+    /// Reads the dead-letter queue without taking anything out: the messages are hidden while it
+    /// reads, and visible again afterwards. Returns the error class of each.
     async fn dead_letter_classes(&self) -> Result<Vec<String>, Error> {
-        const HIDDEN_SECONDS: i32 = 10;
+        const HIDDEN_SECONDS: i32 = 60;
         let mut classes = HashMap::new();
+        let mut receipts = Vec::new();
         loop {
             let answer = self
                 .clients
@@ -319,6 +344,7 @@ impl Watch<'_> {
                 .map_err(|error| self.stack.error("ReceiveMessage")(&error))?;
             let before = classes.len();
             for message in answer.messages() {
+                receipts.extend(message.receipt_handle().map(str::to_owned));
                 let class = message
                     .message_attributes()
                     .and_then(|attributes| attributes.get("errorClass"))
@@ -329,9 +355,35 @@ impl Watch<'_> {
             }
             // Nothing new: all have been seen, or those seen first come up again.
             if classes.len() == before {
-                return Ok(classes.into_values().collect());
+                break;
             }
         }
+        self.show_again(&receipts).await?;
+        Ok(classes.into_values().collect())
+    }
+
+    /// Makes dead letters visible that were received.
+    async fn show_again(&self, receipts: &[String]) -> Result<(), Error> {
+        for ten in receipts.chunks(10) {
+            let mut call = self
+                .clients
+                .sqs
+                .change_message_visibility_batch()
+                .queue_url(&self.stack.outputs.dead_letter_queue_url);
+            for (number, receipt) in ten.iter().enumerate() {
+                let entry = ChangeMessageVisibilityBatchRequestEntry::builder()
+                    .id(number.to_string())
+                    .receipt_handle(receipt)
+                    .visibility_timeout(0)
+                    .build()
+                    .map_err(|error| self.stack.error("ChangeMessageVisibilityBatch")(&error))?;
+                call = call.entries(entry);
+            }
+            call.send()
+                .await
+                .map_err(|error| self.stack.error("ChangeMessageVisibilityBatch")(&error))?;
+        }
+        Ok(())
     }
 
     /// `lastEventId` by device.

@@ -42,6 +42,11 @@ pub enum Error {
     )]
     PortInUse { port: u16 },
 
+    #[error(
+        "another {name} is running in this checkout (process {process}): end it first, with Ctrl-C"
+    )]
+    AlreadyRunning { name: &'static str, process: String },
+
     #[error("the emulator {what}; {} ends with:\n{tail}", .log.display())]
     EmulatorNotReady { what: String, log: PathBuf, tail: String },
 

@@ -1,4 +1,5 @@
 use std::fs::{self, File, TryLockError};
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -61,6 +62,36 @@ pub struct RunFolder {
 }
 
 impl RunFolder {
+    /// Takes `<name>`, which only one process can have at a time. The lock file holds its id, for
+    /// the next one to tell.
+    pub fn take_alone(project: &Project, name: &'static str) -> Result<Self, Error> {
+        let path = make_folder(project.products()?.join(name))?;
+        let lock_path = path.join(".lock");
+        let mut options = File::options();
+        let mut lock = options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&lock_path)
+            .map_err(Error::file("open", &lock_path))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut process = String::new();
+                lock.read_to_string(&mut process).map_err(Error::file("read", &lock_path))?;
+                return Err(Error::AlreadyRunning { name, process });
+            }
+            Err(TryLockError::Error(source)) => {
+                return Err(Error::file("lock", &lock_path)(source));
+            }
+        }
+        lock.set_len(0)
+            .and_then(|()| write!(lock, "{}", std::process::id()))
+            .map_err(Error::file("write", &lock_path))?;
+        Ok(Self { path, _lock: lock })
+    }
+
     /// Takes `<name>-0`, or the first number that no other process holds.
     pub fn take(project: &Project, name: &str) -> Result<Self, Error> {
         let products = project.products()?;
@@ -100,5 +131,30 @@ pub(crate) async fn lock(path: &Path) -> Result<File, Error> {
             Err(TryLockError::WouldBlock) => tokio::time::sleep(POLL).await,
             Err(TryLockError::Error(source)) => return Err(Error::file("lock", path)(source)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_one_is_refused_and_told_who_is_first() {
+        let target = std::env::temp_dir().join(format!("sluice-{}-alone", std::process::id()));
+        let project = Project { root: target.clone(), target: target.clone() };
+        let first = RunFolder::take_alone(&project, "demo").unwrap();
+
+        let refused = RunFolder::take_alone(&project, "demo").unwrap_err().to_string();
+        let us = std::process::id();
+        assert_eq!(
+            refused,
+            format!(
+                "another demo is running in this checkout (process {us}): end it first, with Ctrl-C"
+            )
+        );
+
+        drop(first);
+        RunFolder::take_alone(&project, "demo").unwrap();
+        fs::remove_dir_all(target).unwrap();
     }
 }

@@ -38,6 +38,12 @@ impl Tools {
         Ok(install_alone(project, "checkov").await?.join("bin"))
     }
 
+    /// Installs the command line of AWS and gives its program. Apart from the others, because it
+    /// wants other versions than they do, and only a person at a stack wants it.
+    pub async fn install_aws(project: &Project) -> Result<PathBuf, Error> {
+        Ok(install_alone(project, "aws").await?.join("bin/aws"))
+    }
+
     /// Installs what the peers of the benchmark in Python need, and returns its interpreter.
     pub async fn install_peer(project: &Project) -> Result<PathBuf, Error> {
         Ok(install_alone(project, "peer").await?.join("bin/python"))

@@ -110,9 +110,9 @@ impl World {
     }
 
     async fn consume(&self) {
-        let config = consumer::Config::read(&Settings::from_lookup(&|name| self.machine(name)));
+        let settings = |name: &str| self.machine(name);
         let consumer = Consumer {
-            config: config.unwrap(),
+            config: Settings::from_lookup(&settings, consumer::Config::read).unwrap(),
             metrics: self.metrics("ConsumerFunction"),
             step_functions: self.aws.step_functions().client(),
             s3: self.aws.s3().client(),
@@ -137,7 +137,7 @@ impl World {
         let machine = self.aws.step_functions();
         let dead = self.aws.dead_letter_queue();
         let zone = |name: &str| (name == "TIME_ZONE").then(|| "UTC".into());
-        let config = redrive::Config::read(&Settings::from_lookup(&zone)).unwrap();
+        let config = Settings::from_lookup(&zone, redrive::Config::read).unwrap();
         let redriver = Redriver {
             config: redrive::Config { canary_messages: 0, ..config },
             metrics: self.metrics("RedriveFunction"),

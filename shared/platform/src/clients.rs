@@ -15,7 +15,7 @@ use aws_smithy_runtime_api::client::{
     runtime_components::RuntimeComponents,
 };
 
-use crate::{SettingError, Settings, trust};
+use crate::{Settings, trust};
 
 /// One attempt of one call. AWS answers in tens of milliseconds; what takes longer than this is
 /// better asked again.
@@ -28,14 +28,6 @@ pub const SDK_ATTEMPTS: u32 = 3;
 const INITIAL_BACKOFF: Duration = Duration::from_millis(100);
 const MAX_BACKOFF: Duration = Duration::from_secs(1);
 
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    #[error(transparent)]
-    Setting(#[from] SettingError),
-    #[error("TLS cannot be set up")]
-    Tls(#[from] HttpClientError),
-}
-
 /// What all SDK clients of a function share, one HTTP client above all: each client would otherwise
 /// keep connections of its own.
 ///
@@ -45,8 +37,8 @@ pub enum ConfigError {
 ///
 /// TLS is rustls on ring. AWS-LC, the SDK's default, gathers CPU-jitter entropy in its first
 /// handshake: some 20 ms of CPU at every cold start.
-pub fn sdk_config(settings: &Settings<'_>) -> Result<SdkConfig, ConfigError> {
-    let tls = TlsContext::builder().with_trust_store(trust::store(settings)?).build()?;
+pub fn sdk_config(settings: &Settings<'_>) -> Result<SdkConfig, HttpClientError> {
+    let tls = TlsContext::builder().with_trust_store(trust::store(settings)).build()?;
     let http_client = Builder::new()
         .tls_provider(Provider::Rustls(CryptoMode::Ring))
         .tls_context(tls)
@@ -56,10 +48,10 @@ pub fn sdk_config(settings: &Settings<'_>) -> Result<SdkConfig, ConfigError> {
         .credentials_provider(SharedCredentialsProvider::new(
             EnvironmentVariableCredentialsProvider::new(),
         ))
-        .region(Region::new(settings.required::<String>("AWS_REGION")?));
-    config.set_endpoint_url(settings.optional("AWS_ENDPOINT_URL")?);
-    config.set_use_fips(settings.optional("AWS_USE_FIPS_ENDPOINT")?);
-    config.set_use_dual_stack(settings.optional("AWS_USE_DUALSTACK_ENDPOINT")?);
+        .region(Region::new(settings.required("AWS_REGION")));
+    config.set_endpoint_url(settings.optional("AWS_ENDPOINT_URL"));
+    config.set_use_fips(settings.optional("AWS_USE_FIPS_ENDPOINT"));
+    config.set_use_dual_stack(settings.optional("AWS_USE_DUALSTACK_ENDPOINT"));
     Ok(config.build())
 }
 
@@ -106,10 +98,12 @@ impl HttpClient for ConnectedOnDemand {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::lookup_in;
+    use crate::{SettingsError, settings::lookup_in};
 
-    fn with(settings: &[(&str, &str)]) -> Result<SdkConfig, ConfigError> {
-        sdk_config(&Settings::from_lookup(&lookup_in(settings)))
+    fn with(settings: &[(&str, &str)]) -> Result<SdkConfig, SettingsError> {
+        Settings::from_lookup(&lookup_in(settings), |settings| {
+            sdk_config(settings).expect("TLS is set up")
+        })
     }
 
     #[test]
@@ -135,7 +129,7 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_named() {
         let error = |settings| with(settings).expect_err("refused").to_string();
-        assert_eq!(error(&[]), "environment variable AWS_REGION is not set");
+        assert!(error(&[]).contains("not set: AWS_REGION"), "{}", error(&[]));
         assert_eq!(
             error(&[("AWS_REGION", "eu-west-1"), ("AWS_USE_FIPS_ENDPOINT", "yes")]),
             "environment variable AWS_USE_FIPS_ENDPOINT is \"yes\": \

@@ -12,7 +12,7 @@ mod queue;
 mod settings;
 mod trust;
 
-pub use clients::{ConfigError, SDK_ATTEMPTS, sdk_config, sdk_defaults};
+pub use clients::{SDK_ATTEMPTS, sdk_config, sdk_defaults};
 pub use deadline::Deadline;
 pub use in_words::InWords;
 pub use log::{init as init_log, to as log_to};
@@ -20,4 +20,4 @@ pub use message::{Attribute, MAX_MESSAGE_BYTES, Message};
 pub use metrics::Metrics;
 pub use pacer::Pacer;
 pub use queue::{Queue, SendError, is_fifo};
-pub use settings::{SettingError, Settings};
+pub use settings::{Settings, SettingsError};

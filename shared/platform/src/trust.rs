@@ -10,7 +10,7 @@ use aws_smithy_http_client::tls::TrustStore;
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use tracing::warn;
 
-use crate::{SettingError, Settings};
+use crate::Settings;
 
 const AMAZON_ROOTS: &str = include_str!("amazon_roots.pem");
 
@@ -19,20 +19,19 @@ const AMAZON_ROOTS: &str = include_str!("amazon_roots.pem");
 /// (`/etc/pki/tls/certs/ca-bundle.crt` on Lambda).
 const BUNDLE: &str = "AWS_CA_BUNDLE";
 
-pub(crate) fn store(settings: &Settings<'_>) -> Result<TrustStore, SettingError> {
-    if let Some(path) = settings.optional::<String>(BUNDLE)? {
-        return read_bundle(Path::new(&path)).map_err(|problem| SettingError::Unparseable {
-            name: BUNDLE,
-            value: path,
-            problem,
+pub(crate) fn store(settings: &Settings<'_>) -> TrustStore {
+    if let Some(path) = settings.optional::<String>(BUNDLE) {
+        return read_bundle(Path::new(&path)).unwrap_or_else(|problem| {
+            settings.refuse(BUNDLE, path, problem);
+            TrustStore::empty()
         });
     }
-    let region = settings.optional::<String>("AWS_REGION")?;
-    Ok(if has_amazon_roots(region.as_deref().unwrap_or_default()) {
+    let region = settings.optional::<String>("AWS_REGION");
+    if has_amazon_roots(region.as_deref().unwrap_or_default()) {
         TrustStore::empty().with_pem_certificate(AMAZON_ROOTS)
     } else {
         TrustStore::default()
-    })
+    }
 }
 
 /// Whether the endpoints of a region chain to [`AMAZON_ROOTS`]: of the commercial regions and of
@@ -85,7 +84,7 @@ mod tests {
     use sha2::{Digest, Sha256};
 
     use super::*;
-    use crate::settings::lookup_in;
+    use crate::{sdk_config, settings::lookup_in};
 
     /// SHA-256 of a DER sequence with this content.
     fn hash_of_sequence(content: &[u8]) -> String {
@@ -162,15 +161,16 @@ mod tests {
     fn a_bundle_that_cannot_be_used_is_an_error_that_names_the_setting() {
         let error = |settings| {
             let lookup = lookup_in(settings);
-            store(&Settings::from_lookup(&lookup)).expect_err("refused").to_string()
+            let set_up = Settings::from_lookup(&lookup, |settings| sdk_config(settings).is_ok());
+            set_up.expect_err("refused").to_string()
         };
         assert_eq!(
-            error(&[(BUNDLE, "no/such/file.pem")]),
+            error(&[("AWS_REGION", "eu-west-1"), (BUNDLE, "no/such/file.pem")]),
             "environment variable AWS_CA_BUNDLE is \"no/such/file.pem\": \
              No such file or directory (os error 2)"
         );
         assert_eq!(
-            error(&[(BUNDLE, "Cargo.toml")]),
+            error(&[("AWS_REGION", "eu-west-1"), (BUNDLE, "Cargo.toml")]),
             "environment variable AWS_CA_BUNDLE is \"Cargo.toml\": holds no usable certificate"
         );
     }

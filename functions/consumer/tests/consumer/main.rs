@@ -35,7 +35,7 @@ fn event(records: &[Value]) -> SqsEvent {
 fn config(aws: &Aws) -> Config {
     let arn = aws.step_functions().state_machine_arn();
     let lookup = |name: &str| (name == "STATE_MACHINE_ARN").then(|| arn.clone().into());
-    let mut config = Config::read(&Settings::from_lookup(&lookup)).expect("defaults");
+    let mut config = Settings::from_lookup(&lookup, Config::read).expect("defaults");
     config.inline_object_max_bytes = 1_000;
     config.backoff.base = Duration::from_secs(8);
     config

@@ -55,7 +55,7 @@ impl Stack {
             aws.dead_letter_queue().has(letter);
         }
         let lookup = |name: &str| (name == "TIME_ZONE").then(|| "Asia/Seoul".into());
-        let config = Config::read(&Settings::from_lookup(&lookup)).expect("defaults");
+        let config = Settings::from_lookup(&lookup, Config::read).expect("defaults");
         let config = Config { canary_messages: 0, ..config };
         Self { aws, config, metrics: Lines::default() }
     }

@@ -105,12 +105,13 @@ impl Progress {
 
     fn line(&self, look: &Look) {
         eprintln!(
-            "uploaded {} of {}, queued {}, started {}, succeeded {}",
+            "uploaded {} of {}, queued {}, started {}, succeeded {}, dead letters {}",
             self.uploads.get(),
             self.total,
             look.queued,
             look.started,
-            look.succeeded
+            look.succeeded,
+            look.dead_letters
         );
     }
 
@@ -135,6 +136,13 @@ impl Bars {
 }
 
 impl Step {
+    /// Shows what is still missing, where this can change on the screen.
+    pub(crate) fn waits_for(&self, missing: &str) {
+        if let Some(spinner) = &self.spinner {
+            spinner.set_message(format!("{}: {missing}", self.what));
+        }
+    }
+
     pub(crate) fn done(self) {
         let message = format!("{} ({:.1} s)", self.what, self.since.elapsed().as_secs_f64());
         match self.spinner {

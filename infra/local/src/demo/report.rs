@@ -6,7 +6,6 @@ use aws_sdk_sfn::types::{ExecutionListItem, ExecutionStatus};
 use serde_json::Value;
 
 use super::Uploaded;
-use crate::Stack;
 
 /// One execution: from the list, then with what its description adds.
 #[derive(Debug)]
@@ -160,11 +159,15 @@ impl Report {
         self
     }
 
-    /// An error that says what does not add up.
-    pub(crate) fn verdict(&self) -> Result<(), String> {
+    /// What became of all files, in one sentence; or an error that says what does not add up.
+    pub(crate) fn verdict(&self) -> Result<String, String> {
         const SHOWN: usize = 5;
         if self.problems.is_empty() {
-            return Ok(());
+            return Ok(format!(
+                "It adds up: {} files had one execution each, {} went to the dead-letter queue.",
+                self.succeeded,
+                self.poisoned.values().sum::<usize>()
+            ));
         }
         // The sums come last and say it shortest.
         let mut shown: Vec<&str> = self.problems.iter().rev().map(String::as_str).collect();
@@ -226,35 +229,6 @@ pub(crate) fn print(report: &Report) {
     println!();
 }
 
-pub(crate) fn print_how_to_talk_to(stack: &Stack) {
-    let endpoint = &stack.endpoint;
-    let outputs = &stack.outputs;
-    println!(
-        "\
-The stack stays up until Ctrl-C. To talk to it with the AWS command line (which Sluice does not
-install) or any SDK, paste:
-
-  export AWS_ENDPOINT_URL={endpoint} AWS_REGION={region} AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test
-
-  echo '{{\"deviceId\":\"mine\",\"state\":{{\"on\":true}}}}' | aws s3 cp - s3://{bucket}/devices/mine/state.json
-  aws dynamodb get-item --table-name {table} --key '{{\"deviceId\":{{\"S\":\"mine\"}}}}'
-  aws stepfunctions list-executions --max-items 5 --state-machine-arn {machine}
-  aws sqs receive-message --visibility-timeout 5 --message-attribute-names All --queue-url {dead_letters}
-  aws lambda invoke --function-name {redrive} --cli-binary-format raw-in-base64-out --payload file://events/scheduled-event.json /dev/stdout
-
-  bucket {bucket}
-  log of the emulator {log}
-",
-        region = stack.region(),
-        bucket = outputs.upload_bucket_name,
-        table = outputs.device_state_table_name.as_deref().unwrap_or_default(),
-        machine = outputs.state_machine_arn,
-        dead_letters = outputs.dead_letter_queue_url,
-        redrive = outputs.redrive_function_name,
-        log = stack.log.display(),
-    );
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::devices::Upload;
@@ -296,7 +270,10 @@ mod tests {
             vec![],
             &items(&[("1", "1-a"), ("2", "2-b")]),
         );
-        assert_eq!(report.verdict(), Ok(()));
+        assert_eq!(
+            report.verdict().unwrap(),
+            "It adds up: 2 files had one execution each, 0 went to the dead-letter queue."
+        );
         assert_eq!(report.latency(99), "1.00 s");
     }
 
