@@ -3,6 +3,7 @@ use std::{
     time::Duration,
 };
 
+use fastrand::Rng;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
@@ -71,6 +72,8 @@ pub(crate) struct Queue {
     /// A queue by name.
     pub(crate) dead_letters_go_to: Option<String>,
     pub(crate) moves: Vec<MoveTask>,
+    /// Decides in which order a receive shows messages, if it is not the oldest first.
+    pub(crate) disorder: Option<Rng>,
 }
 
 impl Message {
@@ -197,7 +200,12 @@ impl Queue {
         // Behind a hidden message its group waits.
         let mut blocked = BTreeSet::new();
         let mut received = Vec::new();
-        for (number, message) in &mut self.messages {
+        let mut numbers: Vec<u64> = self.messages.keys().copied().collect();
+        if let Some(rng) = &mut self.disorder {
+            rng.shuffle(&mut numbers);
+        }
+        for number in &numbers {
+            let Some(message) = self.messages.get_mut(number) else { continue };
             if received.len() == most {
                 break;
             }
