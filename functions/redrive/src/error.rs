@@ -26,11 +26,20 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the same receive may succeed in a while.
+    /// Whether waiting may cure it: SQS was asked too often or is ill, or gave no answer. Whatever
+    /// else SQS refuses a receive for, somebody has to mend: a right, a key, or the queue itself.
     pub(crate) fn may_pass(&self) -> bool {
-        !self.receive_code().is_some_and(|code| {
-            code.contains("NonExistentQueue") || code.contains("QueueDoesNotExist")
-        })
+        match self {
+            Self::Receive(error) => match &**error {
+                SdkError::ServiceError(refusal) => {
+                    refusal.raw().status().is_server_error()
+                        || error.code().is_some_and(is_of_the_moment)
+                }
+                SdkError::ConstructionFailure(_) => false,
+                _ => true,
+            },
+            _ => true,
+        }
     }
 
     /// Whether SQS hides as many messages of the queue as it may.
@@ -44,6 +53,14 @@ impl Error {
             _ => None,
         }
     }
+}
+
+/// Whether a code with which AWS refuses a call is about the moment, although the status is not that
+/// of an ill service.
+fn is_of_the_moment(code: &str) -> bool {
+    code.contains("Throttl")
+        || code.starts_with("RequestTimeout")
+        || ["RequestLimitExceeded", "SlowDown", "TooManyRequestsException"].contains(&code)
 }
 
 impl From<Error> for lambda_runtime::Diagnostic {

@@ -21,6 +21,11 @@ const EMPTY_ANSWERS: usize = 2;
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
+/// For how long a receive is tried again that SQS refuses. A right or a key that was just given takes
+/// some seconds to hold everywhere. What lasts longer no waiting cures, and Lambda repeats the
+/// nightly invocation twice, some minutes apart.
+const REFUSED_FOR: Duration = Duration::from_secs(30);
+
 /// What a receiver is after.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Pass<'v> {
@@ -78,11 +83,12 @@ impl<'r> Receiver<'r> {
     /// The letters that are selected of the next answers; at least one.
     ///
     /// A receive that fails is tried again with growing pauses until time is up: whoever cannot
-    /// read now may be able to in a minute, and a night has one run. Only a queue that does not
-    /// exist ends the receiver at once.
+    /// read now may be able to in a minute, and a night has one run. A receive that SQS refuses for
+    /// a reason that no waiting cures ends the receiver after [`REFUSED_FOR`].
     pub(crate) async fn next(&mut self) -> Result<Vec<DeadLetter>, End> {
         let run = self.run;
         let mut pause = FIRST_PAUSE;
+        let mut refused_since = None;
         while self.empty_answers < EMPTY_ANSWERS {
             if Instant::now() >= self.until {
                 return Err(End::Stopped(Stopped::Deadline));
@@ -96,8 +102,15 @@ impl<'r> Receiver<'r> {
                     if error.is_over_limit() {
                         return Err(End::Stopped(Stopped::TooManyHidden));
                     }
+                    let now = Instant::now();
+                    let give_up_at = if error.may_pass() {
+                        refused_since = None;
+                        self.until
+                    } else {
+                        self.until.min(*refused_since.get_or_insert(now) + REFUSED_FOR)
+                    };
                     let jittered = pause.mul_f64(0.5 + fastrand::f64() / 2.0);
-                    if !error.may_pass() || Instant::now() + jittered >= self.until {
+                    if now + jittered >= give_up_at {
                         return Err(End::Failed(error));
                     }
                     warn!(error = %error, "receive failed, and is tried again");
@@ -110,6 +123,7 @@ impl<'r> Receiver<'r> {
                     return Err(End::Stopped(Stopped::Deadline));
                 }
             };
+            (pause, refused_since) = (FIRST_PAUSE, None);
             self.empty_answers = if letters.is_empty() { self.empty_answers + 1 } else { 0 };
             let sorted = run.select(letters, self.pass, &mut self.tally).await;
             self.give_back(most, sorted.selected.len());

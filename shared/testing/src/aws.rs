@@ -197,8 +197,11 @@ impl Aws {
         self.0.gate.get()
     }
 
+    /// The state as it is now.
     pub(crate) fn world(&self) -> MutexGuard<'_, World> {
-        self.0.world.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut world = self.0.world.lock().unwrap_or_else(PoisonError::into_inner);
+        world.settle();
+        world
     }
 
     pub(crate) fn changed(&self) -> &Notify {

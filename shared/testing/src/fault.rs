@@ -17,21 +17,50 @@ pub(crate) enum Fault {
     Panic,
 }
 
+/// Which of the calls or entries that a rule is about it happens to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Turns {
+    /// How many go well before that.
+    pub(crate) spared: u32,
+    /// Of the others, one in so many.
+    pub(crate) one_in: u32,
+    /// How many more at most.
+    pub(crate) left: u32,
+    met: u32,
+}
+
+impl Turns {
+    pub(crate) const ALL: Self = Self { spared: 0, one_in: 1, left: u32::MAX, met: 0 };
+
+    /// Whether the next one is affected, which counts it.
+    pub(crate) fn take(&mut self) -> bool {
+        self.met += 1;
+        let takes = self.left > 0
+            && self.met > self.spared
+            && (self.met - self.spared).is_multiple_of(self.one_in);
+        self.left -= u32::from(takes);
+        takes
+    }
+}
+
 /// A fault, and the calls that it happens to.
 #[derive(Debug, Clone)]
 pub(crate) struct Rule {
     pub(crate) operation: Option<String>,
     pub(crate) queue_url: Option<String>,
     pub(crate) about: Option<String>,
-    /// How many more calls it happens to.
-    pub(crate) left: u32,
-    pub(crate) fault: Fault,
+    turns: Turns,
+    fault: Fault,
 }
 
 impl Rule {
-    pub(crate) fn matches(&self, request: &Request) -> bool {
-        self.left > 0
-            && self.operation.as_ref().is_none_or(|operation| *operation == request.operation)
+    /// What happens to this call, if anything does.
+    pub(crate) fn takes(&mut self, request: &Request) -> Option<Fault> {
+        (self.is_about(request) && self.turns.take()).then(|| self.fault.clone())
+    }
+
+    fn is_about(&self, request: &Request) -> bool {
+        self.operation.as_ref().is_none_or(|operation| *operation == request.operation)
             && self.queue_url.as_ref().is_none_or(|url| request.input["QueueUrl"] == **url)
             && self
                 .about
@@ -89,8 +118,8 @@ pub struct When {
 impl When {
     pub(crate) fn new(aws: &Aws, operation: Option<&str>) -> Self {
         let operation = operation.map(str::to_owned);
-        let rule =
-            Rule { operation, queue_url: None, about: None, left: u32::MAX, fault: Fault::Reset };
+        let (turns, fault) = (Turns::ALL, Fault::Reset);
+        let rule = Rule { operation, queue_url: None, about: None, turns, fault };
         Self { aws: aws.clone(), rule }
     }
 
@@ -112,7 +141,19 @@ impl When {
 
     /// Only so many of the next calls. Each attempt of the SDK is a call.
     pub fn times(mut self, times: u32) -> Self {
-        self.rule.left = times;
+        self.rule.turns.left = times;
+        self
+    }
+
+    /// Only calls after so many that go well.
+    pub fn after(mut self, calls: u32) -> Self {
+        self.rule.turns.spared = calls;
+        self
+    }
+
+    /// Only every nth call.
+    pub fn one_in(mut self, n: u32) -> Self {
+        self.rule.turns.one_in = n;
         self
     }
 

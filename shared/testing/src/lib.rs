@@ -16,6 +16,18 @@
 //! …
 //! assert_eq!(aws.dead_letter_queue().messages().len(), 1);
 //! ```
+//!
+//! **What it does.** Two queues, standard or FIFO, with visibility, delays, retention, deduplication,
+//! a redrive policy, move tasks, and the limits of SQS on batches and on messages in flight. One
+//! STANDARD state machine whose executions end as a test says, and whose names stay taken. Buckets
+//! with versions, conditional writes and listings. Every call takes some milliseconds of simulated
+//! time, half of them before its effect; a long poll waits its seconds. Any call, and any entry of a
+//! batch, can fail, be lost or stay unanswered.
+//!
+//! **What it does not do.** It runs no state machine and no function: [`SimulatedQueue::is_consumed_after`]
+//! stands in for the consumer. It checks no signature, right or key. A standard queue keeps its order
+//! and repeats a message only if it is told to, and what was written is seen at once, while AWS
+//! promises less. A call that no function of ours makes panics.
 
 #![expect(
     clippy::expect_used,

@@ -3,17 +3,19 @@
 mod api;
 mod queue;
 
+use std::time::Duration;
+
 use aws_smithy_types::base64;
-use jiff::Timestamp;
 use serde_json::Value;
 
-pub(crate) use api::{NO_MESSAGES, next_change, serve, wait};
+pub(crate) use api::{NO_MESSAGES, next_change, serve, settle, wait};
 pub(crate) use queue::Queue;
 pub use queue::{Attribute, Message, MoveTask};
 
 use crate::{
     Aws, When,
     aws::{ACCOUNT, REGION},
+    fault::Turns,
     samples::is_about,
 };
 
@@ -39,10 +41,7 @@ pub(crate) struct EntryRule {
     operation: &'static str,
     queue: String,
     about: Option<String>,
-    /// One in so many entries.
-    one_in: u32,
-    seen: u32,
-    left: u32,
+    turns: Turns,
     fault: EntryFault,
 }
 
@@ -64,13 +63,13 @@ impl WhenEntry {
 
     /// Only so many of the next entries.
     pub fn times(mut self, times: u32) -> Self {
-        self.rule.left = times;
+        self.rule.turns.left = times;
         self
     }
 
     /// Only every nth entry.
     pub fn one_in(mut self, n: u32) -> Self {
-        self.rule.one_in = n;
+        self.rule.turns.one_in = n;
         self
     }
 
@@ -123,7 +122,7 @@ impl SimulatedQueue {
 
     /// The messages that it holds, hidden ones included, the oldest first.
     pub fn messages(&self) -> Vec<Message> {
-        self.with(|queue, _| queue.messages.values().cloned().collect())
+        self.with(|queue| queue.messages().cloned().collect())
     }
 
     /// The keys of the objects that its messages are about.
@@ -133,12 +132,12 @@ impl SimulatedQueue {
 
     /// How many messages it holds that can be received now.
     pub fn visible(&self) -> usize {
-        self.with(|queue, now| queue.messages.values().filter(|m| m.is_visible(now)).count())
+        self.with(|queue| queue.counts()[0])
     }
 
     /// The messages whose retention has ended, which SQS deletes without a word.
     pub fn expired(&self) -> Vec<Message> {
-        self.with(|queue, _| queue.expired.clone())
+        self.with(|queue| queue.expired.clone())
     }
 
     /// A message that is in it. Without an id or a time of sending it gets them now.
@@ -153,9 +152,28 @@ impl SimulatedQueue {
         self.aws.changed().notify_waiters();
     }
 
+    /// The message with this id is received twice: the next receive shows it and does not hide it,
+    /// as a standard queue may do.
+    pub fn shows_twice(&self, id: &str) {
+        self.with(|queue| {
+            queue.shown_twice.insert(id.to_owned());
+        });
+    }
+
+    /// So many further messages are in flight, because somebody else has received them.
+    pub fn has_in_flight_elsewhere(&self, count: usize) {
+        self.with(|queue| queue.in_flight_elsewhere = count);
+    }
+
+    /// What is sent to it starts an execution after this time and is gone, as if a consumer were at
+    /// work that nothing hinders.
+    pub fn is_consumed_after(&self, time: Duration) {
+        self.with(|queue| queue.consumed_after = Some(time));
+    }
+
     /// All messages are gone.
     pub fn is_purged(&self) {
-        self.with(|queue, _| queue.messages.clear());
+        self.with(Queue::purge);
     }
 
     /// The queue itself is gone.
@@ -165,16 +183,16 @@ impl SimulatedQueue {
 
     /// Messages that were received five times go there.
     pub fn has_dead_letter_queue(&self, other: &Self) {
-        self.with(|queue, _| queue.dead_letters_go_to = Some(other.name.clone()));
+        self.with(|queue| queue.dead_letters_go_to = Some(other.name.clone()));
     }
 
     pub fn has_no_dead_letter_queue(&self) {
-        self.with(|queue, _| queue.dead_letters_go_to = None);
+        self.with(|queue| queue.dead_letters_go_to = None);
     }
 
     /// The tasks that move its messages, the newest first.
     pub fn move_tasks(&self) -> Vec<MoveTask> {
-        self.with(|queue, _| queue.moves.iter().rev().cloned().collect())
+        self.with(|queue| queue.moves.iter().rev().cloned().collect())
     }
 
     /// Messages about `key` are rejected in answers with status 200, by a fault of SQS.
@@ -232,36 +250,24 @@ impl SimulatedQueue {
                 operation,
                 queue: self.name.clone(),
                 about: None,
-                one_in: 1,
-                seen: 0,
-                left: u32::MAX,
+                turns: Turns::ALL,
                 fault: EntryFault::Ignored,
             },
         }
     }
 
-    fn with<T: Default>(&self, f: impl FnOnce(&mut Queue, Timestamp) -> T) -> T {
-        let mut world = self.aws.world();
-        let now = world.now();
-        api::settle(&mut world);
-        world.queues.get_mut(&self.name).map(|queue| f(queue, now)).unwrap_or_default()
+    fn with<T: Default>(&self, f: impl FnOnce(&mut Queue) -> T) -> T {
+        self.aws.world().queues.get_mut(&self.name).map(f).unwrap_or_default()
     }
 }
 
 impl EntryRule {
-    /// Whether it happens to this entry, which counts for `one_in` and `times`.
-    fn takes(&mut self, operation: &str, queue: &str, body: &str) -> bool {
-        let applies = self.left > 0
-            && self.operation == operation
+    /// What happens to this entry, if anything does.
+    fn takes(&mut self, operation: &str, queue: &str, body: &str) -> Option<EntryFault> {
+        let is_about_it = self.operation == operation
             && self.queue == queue
             && self.about.as_ref().is_none_or(|key| is_about(body, key));
-        if !applies {
-            return false;
-        }
-        self.seen += 1;
-        let takes = self.seen.is_multiple_of(self.one_in);
-        self.left -= u32::from(takes);
-        takes
+        (is_about_it && self.turns.take()).then(|| self.fault.clone())
     }
 }
 

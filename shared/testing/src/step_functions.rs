@@ -28,6 +28,8 @@ pub enum Status {
     Failed,
     TimedOut,
     Aborted,
+    /// It ended badly, and somebody has told Step Functions to let it go on.
+    PendingRedrive,
 }
 
 /// An execution.
@@ -55,6 +57,8 @@ pub(crate) struct State {
     order: Vec<String>,
     /// How executions end that are started from now on.
     end: End,
+    /// The same by the key that they are about.
+    end_by_key: BTreeMap<String, End>,
 }
 
 #[derive(Debug, Clone)]
@@ -74,7 +78,8 @@ pub struct SimulatedStepFunctions {
 impl Default for State {
     fn default() -> Self {
         let end = End { after: Some(Duration::ZERO), status: Status::Succeeded, error: None };
-        Self { exists: true, executions: BTreeMap::new(), order: Vec::new(), end }
+        let (executions, end_by_key) = (BTreeMap::new(), BTreeMap::new());
+        Self { exists: true, executions, order: Vec::new(), end, end_by_key }
     }
 }
 
@@ -127,6 +132,12 @@ impl SimulatedStepFunctions {
     pub fn executions_fail(&self, after: Duration, error: &str) {
         let error = Some(error.to_owned());
         self.end(End { after: Some(after), status: Status::Failed, error });
+    }
+
+    /// The same for executions about `key` only, whatever is said of the others.
+    pub fn execution_fails(&self, key: &str, after: Duration, error: &str) {
+        let end = End { after: Some(after), status: Status::Failed, error: Some(error.to_owned()) };
+        self.aws.world().step_functions.end_by_key.insert(key.to_owned(), end);
     }
 
     /// Executions that are started from now on never end.
@@ -208,6 +219,11 @@ impl Execution {
         Self { ended: Some(at), status, ..self }
     }
 
+    /// It ended badly, and is to go on.
+    pub fn pending_redrive(self) -> Self {
+        Self { ended: None, status: Status::PendingRedrive, ..self }
+    }
+
     pub fn input(&self) -> Value {
         serde_json::from_str(&self.input).expect("JSON")
     }
@@ -218,7 +234,8 @@ impl Execution {
     }
 
     fn status_at(&self, now: Timestamp) -> Status {
-        if self.ended.is_some_and(|ended| ended <= now) { self.status } else { Status::Running }
+        let is_over = self.ended.is_some_and(|ended| ended <= now);
+        if is_over || self.status == Status::PendingRedrive { self.status } else { Status::Running }
     }
 }
 
@@ -230,6 +247,7 @@ impl Status {
             Self::Failed => "FAILED",
             Self::TimedOut => "TIMED_OUT",
             Self::Aborted => "ABORTED",
+            Self::PendingRedrive => "PENDING_REDRIVE",
         }
     }
 }
@@ -243,7 +261,7 @@ impl State {
     }
 
     /// <https://docs.aws.amazon.com/step-functions/latest/apireference/API_StartExecution.html>
-    fn start(
+    pub(crate) fn start(
         &mut self,
         name: &str,
         input: &str,
@@ -274,7 +292,8 @@ impl State {
                 return Err(ServiceError::new("ExecutionAlreadyExists", message));
             }
         }
-        let End { after, status, error } = self.end.clone();
+        let of_key = key_of(input).and_then(|key| self.end_by_key.get(&key));
+        let End { after, status, error } = of_key.unwrap_or(&self.end).clone();
         let ended = after.map(|after| now + after);
         let execution = Execution { status, ended, error, ..Execution::new(name, input, now) };
         self.add(execution.clone());

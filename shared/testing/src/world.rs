@@ -102,6 +102,11 @@ impl World {
         self.epoch + Duration::try_from(since_start).unwrap_or_default()
     }
 
+    /// Does what time alone has done since the last look.
+    pub(crate) fn settle(&mut self) {
+        sqs::settle(self);
+    }
+
     pub(crate) fn draw_latency(&mut self) -> Duration {
         let (least, most) = (*self.latency.start(), *self.latency.end());
         least + most.saturating_sub(least).mul_f64(self.rng.f64())
@@ -109,9 +114,8 @@ impl World {
 
     /// What goes wrong with this call, if anything does.
     pub(crate) fn fault(&mut self, request: &Request) -> Option<Fault> {
-        if let Some(rule) = self.rules.iter_mut().rev().find(|rule| rule.matches(request)) {
-            rule.left -= 1;
-            return Some(rule.fault.clone());
+        if let Some(fault) = self.rules.iter_mut().rev().find_map(|rule| rule.takes(request)) {
+            return Some(fault);
         }
         if self.weather == Weather::default() {
             return None;

@@ -11,8 +11,9 @@ use aws_sdk_sqs::{
     operation::send_message_batch::SendMessageBatchOutput,
     types::{
         ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry,
-        Message as Received, MessageSystemAttributeName, SendMessageBatchRequestEntry,
-        SendMessageBatchResultEntry, builders::SendMessageBatchRequestEntryBuilder as Builder,
+        Message as Received, MessageSystemAttributeName, QueueAttributeName,
+        SendMessageBatchRequestEntry, SendMessageBatchResultEntry,
+        builders::SendMessageBatchRequestEntryBuilder as Builder,
     },
 };
 use testing::{Aws, Execution, Message, Object, SimulatedQueue, Status, Weather};
@@ -185,6 +186,81 @@ async fn what_was_received_five_times_goes_to_the_dead_letter_queue() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_letter_that_sqs_moved_says_from_where_and_one_that_was_sent_does_not() {
+    let aws = Aws::new();
+    let (work, dead) = (aws.work_queue(), aws.dead_letter_queue());
+    send(&work, [entry(0, "a")]).await.expect("sent");
+    for _ in 0..5 {
+        receive(&work, 1).await;
+        advance(Duration::from_secs(1)).await;
+    }
+    dead.has(Message::new("b").moved_from(&work));
+    send(&dead, [entry(0, "c")]).await.expect("sent");
+    let source = |message: &Received| {
+        let attributes = message.attributes().expect("attributes");
+        attributes.get(&MessageSystemAttributeName::DeadLetterQueueSourceArn).cloned()
+    };
+    let letters = receive(&dead, 60).await;
+    assert_eq!(bodies(&letters), ["a", "b", "c"]);
+    let sources: Vec<_> = letters.iter().map(source).collect();
+    assert_eq!(sources, [Some(work.arn()), Some(work.arn()), None]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_shown_twice_is_deleted_by_its_last_handle_only() {
+    let aws = Aws::new();
+    let queue = aws.work_queue();
+    for id in ["once", "twice"] {
+        queue.has(Message::new(id).id(id));
+    }
+    queue.shows_twice("twice");
+    let (first, second) = (receive(&queue, 60).await, receive(&queue, 60).await);
+    assert_eq!((bodies(&first), bodies(&second)), (vec!["once", "twice"], vec!["twice"]));
+    assert!(receive(&queue, 60).await.is_empty());
+    for (handle, left) in [(&first[1], 2), (&second[0], 1)] {
+        assert!(delete(&queue, handle.receipt_handle().expect("a handle")).await);
+        assert_eq!(queue.messages().len(), left);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_hides_so_many_messages_and_tells_only_a_short_poll() {
+    let aws = Aws::new();
+    let queue = aws.work_queue();
+    queue.has(Message::new("a"));
+    queue.has_in_flight_elsewhere(120_000);
+    let call = || queue.client().receive_message().queue_url(queue.url());
+    let error = call().send().await.expect_err("refused");
+    assert_eq!(error.code(), Some("OverLimit"));
+    let begin = Instant::now();
+    let nothing = call().wait_time_seconds(2).send().await.expect("an answer");
+    assert_eq!((nothing.messages().len(), begin.elapsed().as_secs()), (0, 2));
+
+    let name = QueueAttributeName::ApproximateNumberOfMessagesNotVisible;
+    let attributes = queue.client().get_queue_attributes().queue_url(queue.url());
+    let answer = attributes.attribute_names(name.clone()).send().await.expect("an answer");
+    assert_eq!(answer.attributes().expect("attributes")[&name], "120000");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_consumed_starts_an_execution_after_its_time() {
+    let aws = Aws::new();
+    let (queue, machine) = (aws.work_queue(), aws.step_functions());
+    queue.is_consumed_after(Duration::from_secs(2));
+    machine.executions_fail(Duration::from_secs(3), "E");
+    send(&queue, [entry(0, &testing::message("k").to_string())]).await.expect("sent");
+    assert!(machine.started().is_empty());
+    let sent = queue.messages()[0].sent;
+    // Nobody looks for long, and all has happened at its time.
+    advance(Duration::from_mins(1)).await;
+    let [execution] = machine.started().try_into().expect("one");
+    assert_eq!((execution.key(), execution.input()), ("k".to_owned(), testing::message("k")));
+    assert_eq!(execution.started, sent + Duration::from_secs(2));
+    assert_eq!(execution.ended, Some(sent + Duration::from_secs(5)));
+    assert!(queue.messages().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_fifo_queue_drops_what_it_knows_for_five_minutes() {
     let queue = Aws::with_fifo_queues().work_queue();
     let first = send(&queue, [in_group(0, "a", "g")]).await.expect("sent");
@@ -227,10 +303,16 @@ async fn an_execution_has_its_name_for_itself() {
     machine.is_gone();
     assert_eq!(start(&aws, "m", "{}").await.expect_err("gone"), "StateMachineDoesNotExist");
 
-    let old = Execution::new("old", "{}", aws.now()).ended(aws.now(), Status::TimedOut);
-    machine.has(old.clone());
-    let call = machine.client().describe_execution().execution_arn(old.arn);
-    assert_eq!(call.send().await.expect("described").status().as_str(), "TIMED_OUT");
+    let old = Execution::new("old", "{}", aws.now());
+    for (execution, status) in [
+        (old.clone(), "RUNNING"),
+        (old.clone().ended(aws.now(), Status::TimedOut), "TIMED_OUT"),
+        (old.clone().pending_redrive(), "PENDING_REDRIVE"),
+    ] {
+        machine.has(execution);
+        let call = machine.client().describe_execution().execution_arn(&old.arn);
+        assert_eq!(call.send().await.expect("described").status().as_str(), status);
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -323,6 +405,42 @@ async fn a_move_task_moves_at_its_rate() {
     assert_eq!((dead.messages().len(), work.messages().len()), (4, 6));
     advance(Duration::from_secs(2)).await;
     assert_eq!((dead.messages().len(), dead.move_tasks()[0].moved), (0, 10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_move_task_that_is_cancelled_moves_no_more() {
+    let aws = Aws::new();
+    let (dead, work) = (aws.dead_letter_queue(), aws.work_queue());
+    for n in 0..10 {
+        dead.has(Message::new(&n.to_string()));
+    }
+    let start = dead.client().start_message_move_task().max_number_of_messages_per_second(2);
+    let start = start.source_arn(dead.arn()).destination_arn(work.arn());
+    let handle = start.send().await.expect("started").task_handle.expect("a handle");
+    advance(Duration::from_secs(3)).await;
+    let cancel = dead.client().cancel_message_move_task().task_handle(handle);
+    let cancelled = cancel.clone().send().await.expect("cancelled");
+    assert_eq!(cancelled.approximate_number_of_messages_moved(), 6);
+    advance(Duration::from_secs(3)).await;
+    assert_eq!((dead.messages().len(), work.messages().len()), (4, 6));
+    let list = dead.client().list_message_move_tasks().source_arn(dead.arn());
+    let tasks = list.send().await.expect("an answer");
+    assert_eq!(tasks.results()[0].status(), Some("CANCELLED"));
+    let error = cancel.send().await.expect_err("there is none");
+    assert!(error.into_service_error().is_resource_not_found_exception());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fault_happens_after_some_calls_and_to_one_in_so_many() {
+    let aws = Aws::new();
+    aws.when("StartExecution").after(2).one_in(2).times(2).fails("InvalidName");
+    let mut failed = Vec::new();
+    for n in 0..10 {
+        if start(&aws, &n.to_string(), "{}").await.is_err() {
+            failed.push(n);
+        }
+    }
+    assert_eq!(failed, [3, 5]);
 }
 
 /// What happened to twenty messages in bad weather, to the millisecond.

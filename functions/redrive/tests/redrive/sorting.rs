@@ -3,11 +3,11 @@ use super::*;
 #[tokio::test(start_paused = true)]
 async fn yesterdays_letter_goes_back_and_todays_stays() {
     let today = letter("today").sent("2026-11-20T15:00:00Z");
-    let fake = Fake::with([letter("yesterday"), today]);
-    let report = nightly(&fake).await;
-    assert_eq!(fake.keys(), ["yesterday"]);
-    assert_eq!(fake.left(), ["message-1"]);
-    assert_eq!(fake.visible(), 1);
+    let stack = Stack::with([letter("yesterday"), today]);
+    let report = nightly(&stack).await;
+    assert_eq!(stack.keys(), ["yesterday"]);
+    assert_eq!(stack.left(), ["message-1"]);
+    assert_eq!(stack.dead().visible(), 1);
     assert_eq!(
         report,
         Report {
@@ -30,12 +30,11 @@ async fn yesterdays_letter_goes_back_and_todays_stays() {
 
 #[tokio::test(start_paused = true)]
 async fn a_redriven_message_may_be_deferred_for_its_full_time_again() {
-    let since = now().to_string();
-    let letter = letter("k").text("deferrals", "300").text("deferredSince", &since);
-    let fake = Fake::with([letter]);
-    nightly(&fake).await;
-    let state = fake.state();
-    let attributes = state.work[0].message_attributes().expect("attributes");
+    let since = Attribute::text(&now().to_string());
+    let letter = letter("k").with("deferrals", Attribute::text("300"));
+    let stack = Stack::with([letter.with("deferredSince", since)]);
+    nightly(&stack).await;
+    let attributes = &stack.work().messages()[0].attributes;
     assert_eq!(attributes.get("deferrals"), None);
     assert_eq!(attributes.get("deferredSince"), None);
 }
@@ -43,14 +42,14 @@ async fn a_redriven_message_may_be_deferred_for_its_full_time_again() {
 #[tokio::test(start_paused = true)]
 async fn body_attributes_and_group_are_kept_and_the_redrive_is_counted() {
     let body = format!(" {} ", message("k"));
-    let fake = Fake::with([Letter::new(&body).redrives(1).text("theirs", "x").group("devices/9")]);
-    nightly(&fake).await;
-    let state = fake.state();
-    assert_eq!(state.work[0].message_body(), body);
-    assert_eq!(state.work[0].message_group_id(), Some("devices/9"));
-    let attributes = state.work[0].message_attributes().expect("attributes");
-    assert_eq!(attributes["redrives"].string_value(), Some("2"));
-    assert_eq!(attributes["theirs"].string_value(), Some("x"));
+    let theirs = letter_of(&body).with("theirs", Attribute::text("x"));
+    let stack = Stack::with([theirs.redrives(1).group("devices/9")]);
+    nightly(&stack).await;
+    let sent = &stack.work().messages()[0];
+    assert_eq!(sent.body, body);
+    assert_eq!(sent.group_id.as_deref(), Some("devices/9"));
+    assert_eq!(sent.text("redrives"), Some("2"));
+    assert_eq!(sent.text("theirs"), Some("x"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -61,31 +60,30 @@ async fn what_is_too_large_with_its_count_of_redrives_is_archived() {
     let padded = |bytes: usize| format!("{body}{}", " ".repeat(bytes - body.len()));
     let fits = padded(MAX_MESSAGE_BYTES - COUNT);
     let too_large = padded(MAX_MESSAGE_BYTES - COUNT + 1);
-    let fake = Fake::with([Letter::new(&fits), Letter::new(&too_large)]);
-    let report = nightly(&fake).await;
+    let stack = Stack::with([letter_of(&fits), letter_of(&too_large)]);
+    let report = nightly(&stack).await;
     assert_eq!((report.redriven, report.failed), (1, 0));
     assert_eq!(report.archived, [("EventTooLarge".to_owned(), 1)].into());
-    assert!(fake.left().is_empty());
-    let state = fake.state();
-    assert_eq!(state.work[0].message_body(), fits);
-    assert_eq!(state.archive.values().next().expect("archived")["body"], too_large);
+    assert!(stack.left().is_empty());
+    assert_eq!(stack.work().messages()[0].body, fits);
+    assert_eq!(stack.document()["body"], too_large);
 }
 
 #[tokio::test(start_paused = true)]
 async fn foreign_envelopes_are_unwrapped() {
-    let fake = Fake::with([
-        Letter::new(&sample("lambda-on-failure-destination-body.json")),
-        Letter::new(&sample("s3-two-records.json")),
-        Letter::new(&sample("eventbridge-object-created-key-not-encoded.json")),
+    let stack = Stack::with([
+        letter_of(&sample("lambda-on-failure-destination-body.json")),
+        letter_of(&sample("s3-two-records.json")),
+        letter_of(&sample("eventbridge-object-created-key-not-encoded.json")),
     ]);
-    let report = nightly(&fake).await;
+    let report = nightly(&stack).await;
     assert_eq!(report.redriven, 3);
-    assert!(fake.left().is_empty());
+    assert!(stack.left().is_empty());
     let first = "devices/42/state 2026-11-20T21:00:00Z.json";
-    assert_eq!(fake.keys(), [first, first, first, "devices/7/한글+1.json"]);
-    for entry in &fake.state().work {
-        assert!(entry.message_group_id().expect("group").starts_with("devices/"));
-        assert!(entry.message_body().starts_with(r#"{"specversion":"1.0""#));
+    assert_eq!(stack.keys(), [first, first, first, "devices/7/한글+1.json"]);
+    for sent in stack.work().messages() {
+        assert!(sent.group_id.expect("group").starts_with("devices/"));
+        assert!(sent.body.starts_with(r#"{"specversion":"1.0""#));
     }
 }
 
@@ -93,45 +91,49 @@ async fn foreign_envelopes_are_unwrapped() {
 async fn a_failed_execution_goes_back_as_its_next_attempt() {
     let failed =
         json!({ "failedExecution": { "name": message("k")["id"] }, "event": message("k") });
-    let letter = Letter::new(&failed.to_string()).text("errorClass", "DynamoDB.Throttling");
-    let fake = Fake::with([letter, Letter::new(&sample("step-functions-status-failed.json"))]);
-    assert_eq!(nightly(&fake).await.redriven, 2);
-    assert!(fake.work().iter().all(|message| message["attempt"] == 1));
+    let letter = letter_of(&failed.to_string()).class("DynamoDB.Throttling");
+    let stack = Stack::with([letter, letter_of(&sample("step-functions-status-failed.json"))]);
+    assert_eq!(nightly(&stack).await.redriven, 2);
+    let sent = stack.work().messages();
+    assert!(sent.iter().all(|message| message.json()["attempt"] == 1));
 }
 
 const WITHOUT_INPUT: &str = "step-functions-status-timed-out-without-input.json";
 
 fn execution_without_input() -> String {
-    let change: Value = serde_json::from_str(&sample(WITHOUT_INPUT)).expect("JSON");
+    let change = sample_json(WITHOUT_INPUT);
     change["detail"]["executionArn"].as_str().expect("an ARN").to_owned()
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_input_that_was_left_out_of_an_event_is_read_from_the_execution() {
-    let fake = Fake::with([Letter::new(&sample(WITHOUT_INPUT))]);
+    let stack = Stack::with([letter_of(&sample(WITHOUT_INPUT))]);
     let mut input = message("large");
     // Its own execution, by its name.
     input["id"] = json!(execution_without_input().rsplit(':').next());
     input["data"]["content"] = json!({ "deviceId": "42" });
-    fake.state().inputs.insert(execution_without_input(), input.to_string());
+    let name = input["id"].as_str().expect("a name");
+    let execution = Execution::new(name, &input.to_string(), now());
+    let execution = Execution { arn: execution_without_input(), ..execution };
+    stack.aws.step_functions().has(execution.ended(now(), Status::TimedOut));
     for request in [json!({ "dryRun": true }), json!({})] {
-        let report = redrive(&fake, &request).await.expect("a report");
+        let report = redrive(&stack, &request).await.expect("a report");
         assert_eq!((report.redriven, report.archived.len()), (1, 0));
     }
     let mut again = message("large");
     again["id"] = input["id"].clone();
     again["attempt"] = json!(1);
-    assert_eq!(fake.work(), [again]);
-    assert!(fake.left().is_empty());
+    let [sent] = stack.work().messages().try_into().expect("one");
+    assert_eq!(sent.json(), again);
+    assert!(stack.left().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_input_that_is_left_out_and_gone_is_archived_with_what_there_is() {
-    let fake = Fake::with([Letter::new(&sample(WITHOUT_INPUT))]);
-    let report = nightly(&fake).await;
+    let stack = Stack::with([letter_of(&sample(WITHOUT_INPUT))]);
+    let report = nightly(&stack).await;
     assert_eq!(report.archived, [("Undecodable".to_owned(), 1)].into());
-    let state = fake.state();
-    let document = state.archive.values().next().expect("archived");
+    let document = stack.document();
     let message = document["message"].as_str().expect("a message");
     assert!(message.contains("expected the input, which Step Functions leaves out"), "{message}");
     assert_eq!(document["body"], sample(WITHOUT_INPUT));
@@ -139,11 +141,11 @@ async fn an_input_that_is_left_out_and_gone_is_archived_with_what_there_is() {
 
 #[tokio::test(start_paused = true)]
 async fn an_input_that_cannot_be_read_now_is_left_for_the_next_run() {
-    let fake = Fake::with([Letter::new(&sample(WITHOUT_INPUT)), letter("other")]);
-    fake.state().broken.push("describe");
-    let report = nightly(&fake).await;
+    let stack = Stack::with([letter_of(&sample(WITHOUT_INPUT)), letter("other")]);
+    stack.aws.when("DescribeExecution").fails("Broken");
+    let report = nightly(&stack).await;
     assert_eq!((report.redriven, report.failed, report.archived.len()), (1, 1, 0));
-    assert_eq!((fake.left(), fake.visible()), (vec!["message-0".to_owned()], 1));
+    assert_eq!((stack.left(), stack.dead().visible()), (vec!["message-0".to_owned()], 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -153,40 +155,39 @@ async fn what_has_been_redriven_often_enough_is_archived() {
         message["attempt"] = json!(attempt);
         message["restored"] = json!(restored);
         let body = json!({ "failedExecution": {}, "event": message });
-        Letter::new(&body.to_string())
-            .text("errorClass", "States.Timeout")
-            .text("errorMessage", "slow")
+        letter_of(&body.to_string()).class("States.Timeout").reason("slow")
     };
-    let fake = Fake::with([
+    let stack = Stack::with([
         letter("four").redrives(4),
         letter("five").redrives(5),
         failed(4, 0),
         failed(5, 0),
         failed(7, 5),
     ]);
-    let report = nightly(&fake).await;
+    let report = nightly(&stack).await;
     assert_eq!(report.redriven, 3);
     assert_eq!(
         report.archived,
         [("States.Timeout".to_owned(), 1), ("TooManyRedrives".to_owned(), 1)].into()
     );
-    assert!(fake.left().is_empty());
-    let state = fake.state();
-    let reasons: Vec<_> = state.archive.values().map(|document| &document["message"]).collect();
+    assert!(stack.left().is_empty());
+    let archive = stack.archive();
+    let reasons: Vec<_> = archive.values().map(|document| &document["message"]).collect();
     assert!(reasons.contains(&&json!("still failing after 5 redrives: slow")), "{reasons:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn poison_is_archived_with_all_that_is_known() {
-    let poison = letter("k").text("errorClass", "NotJson").text("errorMessage", "line 2 column 15");
-    let poison = poison.redrives(2).group("devices/9").binary("theirs", "\u{1}ÿ");
-    let fake = Fake::with([poison]);
-    let report = nightly(&fake).await;
+    let poison = letter("k").class("NotJson").reason("line 2 column 15");
+    let poison =
+        poison.redrives(2).group("devices/9").with("theirs", Attribute::binary(b"\x01\xC3\xBF"));
+    let stack = Stack::with([poison]);
+    let report = nightly(&stack).await;
     assert_eq!(report.archived, [("NotJson".to_owned(), 1)].into());
-    assert!(fake.work().is_empty() && fake.left().is_empty());
+    assert!(stack.work().messages().is_empty() && stack.left().is_empty());
     let message = message("k");
-    let state = fake.state();
-    let (key, document) = state.archive.first_key_value().expect("archived");
+    let archive = stack.archive();
+    let (key, document) = archive.first_key_value().expect("archived");
     let id = message["id"].as_str().expect("id");
     assert_eq!(*key, format!("dead-letters/date=2026-11-20/{id}.json"));
     assert_eq!(
@@ -231,82 +232,78 @@ async fn poison_is_archived_with_all_that_is_known() {
 
 #[tokio::test(start_paused = true)]
 async fn what_cannot_be_decoded_is_archived_and_what_newer_code_can_decode_is_not() {
-    let once_undecodable = letter("k").text("errorClass", "Undecodable");
-    let fake = Fake::with([
-        Letter::new("hello"),
+    let once_undecodable = letter("k").class("Undecodable");
+    let stack = Stack::with([
+        letter_of("hello"),
         once_undecodable,
-        Letter::new(&sample("s3-test-event.json")),
+        letter_of(&sample("s3-test-event.json")),
     ]);
-    let report = nightly(&fake).await;
-    assert_eq!(fake.keys(), ["k"]);
+    let report = nightly(&stack).await;
+    assert_eq!(stack.keys(), ["k"]);
     assert_eq!(report.archived, [("NoEvent".to_owned(), 1), ("Undecodable".to_owned(), 1)].into());
-    assert!(fake.state().archive.contains_key("dead-letters/date=2026-11-20/message-0.json"));
-    assert!(fake.left().is_empty());
+    assert!(stack.archive().contains_key("dead-letters/date=2026-11-20/message-0.json"));
+    assert!(stack.left().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_letter_that_is_half_decodable_goes_both_ways() {
     let body = sample("s3-two-records.json").replacen("\"2.1\"", "\"3.1\"", 1);
-    let fake = Fake::with([Letter::new(&body)]);
-    let report = nightly(&fake).await;
-    assert_eq!(fake.keys(), ["devices/7/한글+1.json"]);
+    let stack = Stack::with([letter_of(&body)]);
+    let report = nightly(&stack).await;
+    assert_eq!(stack.keys(), ["devices/7/한글+1.json"]);
     assert_eq!(report.archived, [("Undecodable".to_owned(), 1)].into());
-    assert!(fake.left().is_empty());
+    assert!(stack.left().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_archived_document_is_never_overwritten_and_never_doubled() {
-    let poison = || letter("k").text("errorClass", "NotJson");
-    let fake = Fake::with([poison(), poison()]);
-    nightly(&fake).await;
-    let messages = |fake: &Fake| {
-        let state = fake.state();
-        let document = state.archive.values().next().expect("archived").clone();
-        (state.archive.len(), document["messages"].as_array().map(Vec::len))
-    };
-    assert_eq!(messages(&fake), (1, Some(2)), "two messages about one event");
+    let poison = || letter("k").class("NotJson");
+    let stack = Stack::with([poison(), poison()]);
+    nightly(&stack).await;
+    assert_eq!(stack.document()["messages"].as_array().map(Vec::len), Some(2), "of one event");
 
     // The same message again, as after a crash between archive and delete.
-    let again = Fake::with([poison()]);
-    again.state().archive.clone_from(&fake.state().archive);
-    nightly(&again).await;
-    assert_eq!(again.state().archive, fake.state().archive);
-    assert!(again.left().is_empty());
+    let stack = Stack::with([poison()]);
+    stack.dead().keeps_all();
+    assert_eq!(nightly(&stack).await.failed, 1);
+    let archive = stack.archive();
+    assert_eq!(archive.len(), 1);
+    stack.dead().recovers();
+    assert_eq!(nightly(&stack).await.archived["NotJson"], 1);
+    assert_eq!(stack.archive(), archive);
+    assert!(stack.left().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_empty_queue_says_so() {
-    let report = nightly(&Fake::with([])).await;
+    let report = nightly(&Stack::with([])).await;
     assert!(report.moved_nothing);
     assert_eq!((report.seen, report.left, report.stopped), (0, Some(0), Stopped::Empty));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_redriven_message_carries_nothing_of_an_earlier_journey() {
-    let mut old = letter("k")
-        .text("errorClass", "DeferredTooLong")
-        .text("errorMessage", "throttled")
-        .text("deferredSince", "2026-11-19T00:00:00Z")
-        .text("theirs", "x");
-    old.attributes.insert("deferrals".to_owned(), ("Number", "300".to_owned()));
-    let fake = Fake::with([old]);
-    nightly(&fake).await;
-    let state = fake.state();
-    let attributes = state.work[0].message_attributes().expect("attributes");
-    let mut names: Vec<_> = attributes.keys().collect();
-    names.sort();
-    assert_eq!(names, ["redrives", "theirs"]);
+    let old = letter("k")
+        .class("DeferredTooLong")
+        .reason("throttled")
+        .with("deferredSince", Attribute::text("2026-11-19T00:00:00Z"))
+        .with("deferrals", Attribute::number(300))
+        .with("theirs", Attribute::text("x"));
+    let stack = Stack::with([old]);
+    nightly(&stack).await;
+    let sent = &stack.work().messages()[0];
+    assert_eq!(sent.attributes.keys().collect::<Vec<_>>(), ["redrives", "theirs"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_class_is_not_believed_of_a_letter_that_sqs_moved() {
     // It died of poison once, was restored after a fix, and was then received too often.
-    let old = |key: &str| letter(key).text("errorClass", "NotJson").text("errorMessage", "old");
-    let fake = Fake::with([old("moved").moved_by_sqs(), old("sent")]);
-    let report = nightly(&fake).await;
-    assert_eq!(fake.keys(), ["moved"]);
+    let old = |key: &str| letter(key).class("NotJson").reason("old");
+    let stack = Stack::with([old("moved").moved_by_sqs(), old("sent")]);
+    let report = nightly(&stack).await;
+    assert_eq!(stack.keys(), ["moved"]);
     assert_eq!(report.archived, [("NotJson".to_owned(), 1)].into());
 
-    let fake = Fake::with([old("moved").moved_by_sqs().redrives(5)]);
-    assert_eq!(nightly(&fake).await.archived, [("TooManyRedrives".to_owned(), 1)].into());
+    let stack = Stack::with([old("moved").moved_by_sqs().redrives(5)]);
+    assert_eq!(nightly(&stack).await.archived, [("TooManyRedrives".to_owned(), 1)].into());
 }

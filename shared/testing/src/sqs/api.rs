@@ -33,26 +33,27 @@ pub(crate) fn wait(request: &Request) -> Duration {
 
 /// When the queue of this call changes by itself.
 pub(crate) fn next_change(world: &World, request: &Request) -> Option<Instant> {
-    let now = world.now();
     let queue = world.queues.get(name_of(request.text("QueueUrl")))?;
-    queue.next_visible(now).map(|at| world.instant(at))
+    queue.next_visible().map(|at| world.instant(at))
 }
 
-/// Does what time alone does: retention, dead letters, move tasks.
+/// Does what time alone does: visibility, retention, dead letters, move tasks, and the consumer that
+/// a test may have asked for.
 pub(crate) fn settle(world: &mut World) {
     let now = world.now();
-    let mut moved = Vec::new();
-    for queue in world.queues.values_mut() {
-        queue.expire(now);
+    let (mut moved, mut consumed) = (Vec::new(), Vec::new());
+    for (name, queue) in &mut world.queues {
+        queue.pass(now);
+        consumed.extend(queue.take_consumed(now));
         let target = queue.dead_letters_go_to.clone();
-        moved.extend(queue.take_dead(now).into_iter().filter_map(|message| {
+        moved.extend(queue.take_dead().into_iter().filter_map(|message| {
             // A FIFO queue counts retention anew, a standard queue does not.
             let sent = if queue.is_fifo() { now } else { message.sent };
-            Some((target.clone()?, Message { sent, ..message }))
+            Some((target.clone()?, Message { sent, moved_from: Some(arn(name)), ..message }))
         }));
         for index in 0..queue.moves.len() {
             let task = &queue.moves[index];
-            if task.moved >= task.to_move {
+            if !task.is_running() {
                 continue;
             }
             let elapsed = now.duration_since(task.started).as_secs_f64();
@@ -67,11 +68,11 @@ pub(crate) fn settle(world: &mut World) {
             let (count, target) = (due - task.moved, task.destination_arn.clone());
             queue.moves[index].moved = due;
             let target = target.rsplit_once(':').map_or("", |(_, name)| name).to_owned();
-            let taken = queue.take_visible(count, now);
+            let taken = queue.take_visible(count);
             // What is moved is a message of its own, sent now.
             moved.extend(taken.into_iter().map(|message| {
                 let message = Message { id: String::new(), receive_count: 0, ..message };
-                (target.clone(), Message { sent: now, ..message })
+                (target.clone(), Message { sent: now, moved_from: None, ..message })
             }));
         }
     }
@@ -81,15 +82,21 @@ pub(crate) fn settle(world: &mut World) {
             queue.put(Message { delay_seconds: None, ..message }, number, now);
         }
     }
+    for (at, message) in consumed {
+        for event in messages::decode(&message.body).into_iter().flatten() {
+            let input = event.to_json().expect("JSON");
+            // A duplicate is none of the consumer's concern, and nothing else can go wrong.
+            world.step_functions.start(&event.execution_name(), &input, at).ok();
+        }
+    }
 }
 
 pub(crate) fn serve(world: &mut World, request: &Request) -> Result<Value, ServiceError> {
-    settle(world);
     match request.operation.as_str() {
         "SendMessageBatch" => send_batch(world, request),
         "ReceiveMessage" => receive(world, request),
-        "DeleteMessageBatch" => batch(world, request, |queue, entry, now| {
-            queue.delete(entry["ReceiptHandle"].as_str().unwrap_or_default(), now)
+        "DeleteMessageBatch" => batch(world, request, |queue, entry, _| {
+            queue.delete(entry["ReceiptHandle"].as_str().unwrap_or_default())
         }),
         "ChangeMessageVisibilityBatch" => batch(world, request, |queue, entry, now| {
             let hidden = Duration::from_secs(entry["VisibilityTimeout"].as_u64().unwrap_or(0));
@@ -99,6 +106,7 @@ pub(crate) fn serve(world: &mut World, request: &Request) -> Result<Value, Servi
         "GetQueueAttributes" => attributes(world, request),
         "StartMessageMoveTask" => start_move(world, request),
         "ListMessageMoveTasks" => list_moves(world, request),
+        "CancelMessageMoveTask" => cancel_move(world, request),
         other => panic!("{other} is not simulated"),
     }
 }
@@ -222,7 +230,11 @@ fn receive(world: &mut World, request: &Request) -> Result<Value, ServiceError> 
     let hidden = request.number("VisibilityTimeout").map(Duration::from_secs);
     let most = usize::try_from(most).unwrap_or(1);
     let Some(received) = queue.receive(most, hidden, now) else {
-        return Err(ServiceError::new("OverLimit", "Too many messages in flight."));
+        // A long poll is not told that nothing can be shown to it.
+        if wait(request).is_zero() {
+            return Err(ServiceError::new("OverLimit", "Too many messages in flight."));
+        }
+        return Ok(json!({}));
     };
     if received.is_empty() {
         return Ok(json!({}));
@@ -241,6 +253,8 @@ fn receive(world: &mut World, request: &Request) -> Result<Value, ServiceError> 
             ),
         ];
         system.extend(message.group_id.clone().map(|group| ("MessageGroupId", group)));
+        let source = message.moved_from.clone();
+        system.extend(source.map(|arn| ("DeadLetterQueueSourceArn", arn)));
         if fifo {
             let id = message.deduplication_id.clone();
             system.extend(id.map(|id| ("MessageDeduplicationId", id)));
@@ -271,10 +285,8 @@ fn receive(world: &mut World, request: &Request) -> Result<Value, ServiceError> 
 }
 
 fn attributes(world: &mut World, request: &Request) -> Result<Value, ServiceError> {
-    let now = world.now();
     let name = name_of(request.text("QueueUrl"));
-    let queue = find(world, name)?;
-    let [visible, in_flight, delayed] = queue.counts(now);
+    let [visible, in_flight, delayed] = find(world, name)?.counts();
     let mut all = vec![
         ("QueueArn", arn(name)),
         ("ApproximateNumberOfMessages", visible.to_string()),
@@ -307,7 +319,7 @@ fn start_move(world: &mut World, request: &Request) -> Result<Value, ServiceErro
         return refuse("Source queue must be configured as a Dead Letter Queue.");
     }
     let queue = find(world, &source)?;
-    if queue.moves.iter().any(|task| task.moved < task.to_move) {
+    if queue.moves.iter().any(MoveTask::is_running) {
         return refuse(
             "There is already a task running. Only one active task is allowed for a source queue \
              arn at a given time.",
@@ -320,7 +332,8 @@ fn start_move(world: &mut World, request: &Request) -> Result<Value, ServiceErro
         max_per_second: request.number("MaxNumberOfMessagesPerSecond"),
         started: now,
         moved: 0,
-        to_move: queue.messages.len() as u64,
+        to_move: queue.messages().count() as u64,
+        is_cancelled: false,
     });
     Ok(json!({ "TaskHandle": handle }))
 }
@@ -330,21 +343,30 @@ fn list_moves(world: &mut World, request: &Request) -> Result<Value, ServiceErro
     let most = usize::try_from(request.number("MaxResults").unwrap_or(1)).unwrap_or(1);
     let tasks = find(world, name_of_arn(source))?.moves.iter().rev().take(most);
     let results = tasks.map(|task| {
-        let is_running = task.moved < task.to_move;
         let mut result = json!({
-            "Status": if is_running { "RUNNING" } else { "COMPLETED" },
+            "Status": task.status(),
             "SourceArn": source,
             "DestinationArn": task.destination_arn,
             "ApproximateNumberOfMessagesMoved": task.moved,
             "ApproximateNumberOfMessagesToMove": task.to_move,
             "StartedTimestamp": task.started.as_millisecond(),
         });
-        if is_running {
+        if task.is_running() {
             result["TaskHandle"] = json!(task.handle);
         }
         result
     });
     Ok(json!({ "Results": results.collect::<Vec<_>>() }))
+}
+
+fn cancel_move(world: &mut World, request: &Request) -> Result<Value, ServiceError> {
+    let handle = request.text("TaskHandle");
+    let mut tasks = world.queues.values_mut().flat_map(|queue| &mut queue.moves);
+    let Some(task) = tasks.find(|task| task.handle == handle && task.is_running()) else {
+        return Err(ServiceError::new("ResourceNotFoundException", "Task does not exist."));
+    };
+    task.is_cancelled = true;
+    Ok(json!({ "ApproximateNumberOfMessagesMoved": task.moved }))
 }
 
 /// What every message must be, or the whole call is refused.
@@ -440,10 +462,8 @@ fn entry_fault(
     queue: &str,
     body: &str,
 ) -> Option<EntryFault> {
-    let rules = world.entry_rules.iter_mut().rev();
-    let mut taken = rules
-        .filter_map(|rule| rule.takes(&request.operation, queue, body).then(|| rule.fault.clone()));
-    if let Some(fault) = taken.next() {
+    let mut rules = world.entry_rules.iter_mut().rev();
+    if let Some(fault) = rules.find_map(|rule| rule.takes(&request.operation, queue, body)) {
         return Some(fault);
     }
     let share = world.weather.rejected_entries;

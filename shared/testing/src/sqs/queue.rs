@@ -7,6 +7,7 @@ use fastrand::Rng;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
+use super::SimulatedQueue;
 use crate::samples::key_of;
 
 /// For how long SQS knows a deduplication id.
@@ -36,10 +37,22 @@ pub struct Message {
     /// When it was sent.
     pub sent: Timestamp,
     pub receive_count: u32,
+    /// ARN of the queue from which SQS moved it here, because it was received too often there.
+    pub moved_from: Option<String>,
     pub(super) first_received: Option<Timestamp>,
-    pub(super) visible_from: Timestamp,
-    /// Whether it is hidden because it was received.
-    pub(super) in_flight: bool,
+    pub(super) place: Place,
+}
+
+/// Where a message stands in its queue.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Place {
+    /// It can be received.
+    #[default]
+    Visible,
+    /// It was received, and is hidden until then.
+    InFlight(Timestamp),
+    /// Its sender asked for a delay, and it is hidden until then.
+    Delayed(Timestamp),
 }
 
 /// A message attribute.
@@ -59,13 +72,30 @@ pub struct MoveTask {
     pub started: Timestamp,
     pub moved: u64,
     pub to_move: u64,
+    pub is_cancelled: bool,
 }
 
-#[derive(Debug, Default)]
+/// A queue as it was when time last passed. Each step costs what it touches and not what the queue
+/// holds, so that a test may have tens of thousands of messages.
+#[derive(Debug)]
 pub(crate) struct Queue {
     fifo: bool,
     /// By sequence number.
-    pub(crate) messages: BTreeMap<u64, Message>,
+    messages: BTreeMap<u64, Message>,
+    /// Each message is in one of these three, by its [`Place`]: its number, and until when.
+    visible: BTreeSet<u64>,
+    in_flight: BTreeSet<(Timestamp, u64)>,
+    delayed: BTreeSet<(Timestamp, u64)>,
+    /// Messages that were received as often as a redrive policy allows.
+    worn: BTreeSet<u64>,
+    /// No message was sent before this.
+    none_sent_before: Timestamp,
+    /// Ids of messages that the next receive shows and does not hide.
+    pub(crate) shown_twice: BTreeSet<String>,
+    /// Messages in flight beside those that are here.
+    pub(crate) in_flight_elsewhere: usize,
+    /// After how long its messages start executions, if they do.
+    pub(crate) consumed_after: Option<Duration>,
     pub(crate) expired: Vec<Message>,
     /// Id of the message, and until when, by deduplication id.
     deduplicated: BTreeMap<String, (String, Timestamp)>,
@@ -88,15 +118,19 @@ impl Message {
             delay_seconds: None,
             sent: Timestamp::MIN,
             receive_count: 0,
+            moved_from: None,
             first_received: None,
-            visible_from: Timestamp::MIN,
-            in_flight: false,
+            place: Place::Visible,
         }
     }
 
     /// The message about a write to `key`.
     pub fn about(key: &str) -> Self {
         Self::new(&crate::message(key).to_string())
+    }
+
+    pub fn id(self, id: &str) -> Self {
+        Self { id: id.to_owned(), ..self }
     }
 
     /// It was sent at this time.
@@ -106,6 +140,11 @@ impl Message {
 
     pub fn group(self, group: &str) -> Self {
         Self { group_id: Some(group.to_owned()), ..self }
+    }
+
+    /// SQS moved it out of this queue, where it was received too often.
+    pub fn moved_from(self, queue: &SimulatedQueue) -> Self {
+        Self { moved_from: Some(queue.arn()), ..self }
     }
 
     pub fn with(mut self, name: &str, attribute: Attribute) -> Self {
@@ -128,12 +167,27 @@ impl Message {
         key_of(&self.body).expect("a key")
     }
 
-    pub(crate) fn is_visible(&self, now: Timestamp) -> bool {
-        self.visible_from <= now
+    pub(crate) fn first_received(&self) -> Timestamp {
+        self.first_received.unwrap_or(self.sent)
     }
 
-    fn is_in_flight(&self, now: Timestamp) -> bool {
-        self.in_flight && !self.is_visible(now)
+    fn is_in_flight(&self) -> bool {
+        matches!(self.place, Place::InFlight(_))
+    }
+}
+
+impl MoveTask {
+    /// As `ListMessageMoveTasks` names it.
+    pub fn status(&self) -> &'static str {
+        match self {
+            Self { is_cancelled: true, .. } => "CANCELLED",
+            Self { moved, to_move, .. } if moved < to_move => "RUNNING",
+            _ => "COMPLETED",
+        }
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        self.status() == "RUNNING"
     }
 }
 
@@ -154,7 +208,23 @@ pub(crate) enum BadHandle {
 
 impl Queue {
     pub(crate) fn new(fifo: bool) -> Self {
-        Self { fifo, ..Self::default() }
+        Self {
+            fifo,
+            messages: BTreeMap::new(),
+            visible: BTreeSet::new(),
+            in_flight: BTreeSet::new(),
+            delayed: BTreeSet::new(),
+            worn: BTreeSet::new(),
+            none_sent_before: Timestamp::MAX,
+            shown_twice: BTreeSet::new(),
+            in_flight_elsewhere: 0,
+            consumed_after: None,
+            expired: Vec::new(),
+            deduplicated: BTreeMap::new(),
+            dead_letters_go_to: None,
+            moves: Vec::new(),
+            disorder: None,
+        }
     }
 
     pub(crate) fn is_fifo(&self) -> bool {
@@ -179,8 +249,12 @@ impl Queue {
             }
             self.deduplicated.insert(id.clone(), (message.id.clone(), now + DEDUPLICATION));
         }
-        message.visible_from = now + Duration::from_secs(message.delay_seconds.unwrap_or(0));
-        message.in_flight = false;
+        message.place = match message.delay_seconds {
+            None | Some(0) => Place::Visible,
+            Some(seconds) => Place::Delayed(now + Duration::from_secs(seconds)),
+        };
+        self.none_sent_before = self.none_sent_before.min(message.sent);
+        self.enter(number, message.place);
         self.messages.insert(number, message);
         sent
     }
@@ -193,48 +267,56 @@ impl Queue {
         hidden: Option<Duration>,
         now: Timestamp,
     ) -> Option<Vec<(String, Message)>> {
-        let in_flight = |message: &&Message| message.is_in_flight(now);
-        if self.messages.values().filter(in_flight).count() >= MAX_IN_FLIGHT {
+        if self.in_flight.len() + self.in_flight_elsewhere >= MAX_IN_FLIGHT {
             return None;
         }
-        // Behind a hidden message its group waits.
-        let mut blocked = BTreeSet::new();
-        let mut received = Vec::new();
-        let mut numbers: Vec<u64> = self.messages.keys().copied().collect();
-        if let Some(rng) = &mut self.disorder {
-            rng.shuffle(&mut numbers);
-        }
-        for number in &numbers {
-            let Some(message) = self.messages.get_mut(number) else { continue };
-            if received.len() == most {
-                break;
+        // A group waits while one of its messages is hidden.
+        let hidden_numbers = self.in_flight.iter().map(|(_, number)| number);
+        let blocked: BTreeSet<&String> = if self.fifo {
+            hidden_numbers.filter_map(|n| self.messages[n].group_id.as_ref()).collect()
+        } else {
+            BTreeSet::new()
+        };
+        let is_blocked = |number: &u64| {
+            self.messages[number].group_id.as_ref().is_some_and(|group| blocked.contains(group))
+        };
+        let numbers = self.visible.iter().copied().filter(|number| !is_blocked(number));
+        let numbers: Vec<u64> = match &mut self.disorder {
+            None => numbers.take(most).collect(),
+            Some(rng) => {
+                let mut numbers: Vec<u64> = numbers.collect();
+                rng.shuffle(&mut numbers);
+                numbers.truncate(most);
+                numbers
             }
-            if self.fifo && !message.is_visible(now) {
-                blocked.insert(message.group_id.clone());
-            }
-            if !message.is_visible(now) || (self.fifo && blocked.contains(&message.group_id)) {
-                continue;
-            }
-            message.visible_from = now + hidden.unwrap_or(VISIBILITY);
-            message.in_flight = true;
+        };
+        let received = numbers.into_iter().filter_map(|number| {
+            let message = self.messages.get_mut(&number)?;
             message.receive_count += 1;
             message.first_received.get_or_insert(now);
-            received.push((handle(*number, message.receive_count), message.clone()));
-        }
-        Some(received)
+            let received = (handle(number, message.receive_count), message.clone());
+            if message.receive_count >= MAX_RECEIVES {
+                self.worn.insert(number);
+            }
+            if !self.shown_twice.remove(&received.1.id) {
+                self.place(number, Place::InFlight(now + hidden.unwrap_or(VISIBILITY)));
+            }
+            Some(received)
+        });
+        Some(received.collect())
     }
 
     /// Deletes a message. With the handle of an earlier receive, a standard queue confirms the
     /// deletion and keeps the message.
-    pub(crate) fn delete(&mut self, handle: &str, now: Timestamp) -> Result<(), BadHandle> {
+    pub(crate) fn delete(&mut self, handle: &str) -> Result<(), BadHandle> {
         let (number, receive) = read_handle(handle).ok_or(BadHandle::Unreadable)?;
         let Some(message) = self.messages.get(&number) else { return Ok(()) };
         let is_last = message.receive_count == receive;
-        if self.fifo && !(is_last && message.is_in_flight(now)) {
+        if self.fifo && !(is_last && message.is_in_flight()) {
             return Err(BadHandle::Expired);
         }
         if is_last {
-            self.messages.remove(&number);
+            self.remove(number);
         }
         Ok(())
     }
@@ -247,11 +329,11 @@ impl Queue {
         now: Timestamp,
     ) -> Result<(), BadHandle> {
         let (number, receive) = read_handle(handle).ok_or(BadHandle::Unreadable)?;
-        let message = self.messages.get_mut(&number).ok_or(BadHandle::NotInFlight)?;
-        if message.receive_count != receive || !message.is_in_flight(now) {
+        let message = self.messages.get(&number).ok_or(BadHandle::NotInFlight)?;
+        if message.receive_count != receive || !message.is_in_flight() {
             return Err(BadHandle::NotInFlight);
         }
-        message.visible_from = now + hidden;
+        self.place(number, Place::InFlight(now + hidden));
         Ok(())
     }
 
@@ -261,50 +343,108 @@ impl Queue {
         self.messages.get(&number).map(|message| message.body.as_str())
     }
 
+    /// Lets time pass: what was hidden long enough is visible again, and what was kept long enough
+    /// is deleted.
+    pub(crate) fn pass(&mut self, now: Timestamp) {
+        for hidden in [&mut self.in_flight, &mut self.delayed] {
+            while hidden.first().is_some_and(|(until, _)| *until <= now) {
+                let Some((_, number)) = hidden.pop_first() else { break };
+                self.visible.insert(number);
+                if let Some(message) = self.messages.get_mut(&number) {
+                    message.place = Place::Visible;
+                }
+            }
+        }
+        if self.none_sent_before.checked_add(RETENTION).is_ok_and(|end| end <= now) {
+            let old = self.messages.iter().filter(|(_, message)| message.sent + RETENTION <= now);
+            let old: Vec<u64> = old.map(|(number, _)| *number).collect();
+            let expired: Vec<Message> = old.into_iter().filter_map(|n| self.remove(n)).collect();
+            self.expired.extend(expired);
+            let sent = self.messages.values().map(|message| message.sent);
+            self.none_sent_before = sent.min().unwrap_or(Timestamp::MAX);
+        }
+    }
+
     /// Takes out what was received too often and is visible again.
-    pub(crate) fn take_dead(&mut self, now: Timestamp) -> Vec<Message> {
+    pub(crate) fn take_dead(&mut self) -> Vec<Message> {
         if self.dead_letters_go_to.is_none() {
             return Vec::new();
         }
-        let is_dead =
-            |message: &Message| message.receive_count >= MAX_RECEIVES && message.is_visible(now);
-        self.messages.extract_if(.., |_, message| is_dead(message)).map(|(_, m)| m).collect()
+        let dead: Vec<u64> = self.worn.intersection(&self.visible).copied().collect();
+        dead.into_iter().filter_map(|number| self.remove(number)).collect()
     }
 
     /// Takes out the oldest visible messages.
-    pub(crate) fn take_visible(&mut self, most: u64, now: Timestamp) -> Vec<Message> {
-        let mut left = most;
-        let taken = self.messages.extract_if(.., |_, message| {
-            let take = left > 0 && message.is_visible(now);
-            left -= u64::from(take);
-            take
-        });
-        taken.map(|(_, message)| message).collect()
+    pub(crate) fn take_visible(&mut self, most: u64) -> Vec<Message> {
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        let numbers: Vec<u64> = self.visible.iter().copied().take(most).collect();
+        numbers.into_iter().filter_map(|number| self.remove(number)).collect()
     }
 
-    /// Deletes what has been kept long enough.
-    pub(crate) fn expire(&mut self, now: Timestamp) {
-        let expired = self.messages.extract_if(.., |_, message| now >= message.sent + RETENTION);
-        self.expired.extend(expired.map(|(_, message)| message));
+    /// Takes out what has been consumed by now, and when it was.
+    pub(crate) fn take_consumed(&mut self, now: Timestamp) -> Vec<(Timestamp, Message)> {
+        let Some(after) = self.consumed_after else { return Vec::new() };
+        let consumed = |message: &Message| {
+            message.sent + Duration::from_secs(message.delay_seconds.unwrap_or(0)) + after
+        };
+        let due = self.visible.iter().map(|number| (*number, consumed(&self.messages[number])));
+        let due: Vec<(u64, Timestamp)> = due.filter(|(_, at)| *at <= now).collect();
+        due.into_iter().filter_map(|(number, at)| Some((at, self.remove(number)?))).collect()
+    }
+
+    /// All messages, the oldest first.
+    pub(crate) fn messages(&self) -> impl Iterator<Item = &Message> {
+        self.messages.values()
+    }
+
+    /// All messages are gone.
+    pub(crate) fn purge(&mut self) {
+        while let Some(number) = self.messages.keys().next().copied() {
+            self.remove(number);
+        }
     }
 
     /// How many messages are visible, in flight and delayed.
-    pub(crate) fn counts(&self, now: Timestamp) -> [usize; 3] {
-        let count = |f: &dyn Fn(&Message) -> bool| self.messages.values().filter(|m| f(m)).count();
-        let (visible, in_flight) = (count(&|m| m.is_visible(now)), count(&|m| m.is_in_flight(now)));
-        [visible, in_flight, self.messages.len() - visible - in_flight]
+    pub(crate) fn counts(&self) -> [usize; 3] {
+        let in_flight = self.in_flight.len() + self.in_flight_elsewhere;
+        [self.visible.len(), in_flight, self.delayed.len()]
     }
 
     /// When the next hidden message becomes visible.
-    pub(crate) fn next_visible(&self, now: Timestamp) -> Option<Timestamp> {
-        let hidden = self.messages.values().filter(|message| !message.is_visible(now));
-        hidden.map(|message| message.visible_from).min()
+    pub(crate) fn next_visible(&self) -> Option<Timestamp> {
+        let next = [&self.in_flight, &self.delayed].into_iter().filter_map(BTreeSet::first);
+        next.map(|(until, _)| *until).min()
     }
-}
 
-impl Message {
-    pub(crate) fn first_received(&self) -> Timestamp {
-        self.first_received.unwrap_or(self.sent)
+    fn remove(&mut self, number: u64) -> Option<Message> {
+        let message = self.messages.remove(&number)?;
+        self.leave(number, message.place);
+        self.worn.remove(&number);
+        Some(message)
+    }
+
+    /// Moves a message to another place.
+    fn place(&mut self, number: u64, place: Place) {
+        let Some(message) = self.messages.get_mut(&number) else { return };
+        let before = std::mem::replace(&mut message.place, place);
+        self.leave(number, before);
+        self.enter(number, place);
+    }
+
+    fn enter(&mut self, number: u64, place: Place) {
+        match place {
+            Place::Visible => self.visible.insert(number),
+            Place::InFlight(until) => self.in_flight.insert((until, number)),
+            Place::Delayed(until) => self.delayed.insert((until, number)),
+        };
+    }
+
+    fn leave(&mut self, number: u64, place: Place) {
+        match place {
+            Place::Visible => self.visible.remove(&number),
+            Place::InFlight(until) => self.in_flight.remove(&(until, number)),
+            Place::Delayed(until) => self.delayed.remove(&(until, number)),
+        };
     }
 }
 
