@@ -39,7 +39,7 @@ impl World {
             while times.len() < plan.uploads as usize {
                 let at =
                     state.between(Duration::ZERO, busy.saturating_sub(Duration::from_hours(1)));
-                let burst = if state.rng.bool() { 1 } else { state.rng.usize(1..=12) };
+                let burst = if state.rng.bool() { 1 } else { state.rng.usize(1..=20) };
                 for _ in 0..burst {
                     times.push(at + state.between(Duration::ZERO, Duration::from_secs(2)));
                 }

@@ -187,7 +187,7 @@ impl World {
             (Fault::TableGone, hours(72), &[&[]]),
             (
                 Fault::AccessDenied,
-                hours(6),
+                hours(2),
                 &[&["GetObject", "HeadObject"], &["StartExecution"], &["SendMessageBatch"]],
             ),
             (Fault::MappingOff, hours(48), &[&[]]),
