@@ -114,9 +114,11 @@ impl<'a> Batch<'a> {
         match verdict {
             // An object may be gone because all is done: the execution ran, its message was
             // delivered once more, and somebody has deleted the object since.
-            Verdict::DeadLetter { .. } if Box::pin(self.has_execution(event)).await => {
-                Verdict::Done(Outcome::Duplicate)
-            }
+            Verdict::DeadLetter { .. } => match Box::pin(self.has_execution(event)).await {
+                Ok(true) => Verdict::Done(Outcome::Duplicate),
+                Ok(false) => verdict,
+                Err(unanswered) => unanswered,
+            },
             verdict => verdict,
         }
     }
@@ -157,13 +159,22 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Whether the event has its execution. Where that cannot be told (an EXPRESS machine, a brought
-    /// one that may not be asked), it counts as having none: its letter says more than silence.
-    async fn has_execution(&self, event: &Event) -> bool {
+    /// Whether the event has its execution. Where that may not be asked (of an EXPRESS machine, of a
+    /// brought one), it counts as having none: its letter says more than silence. Where there is no
+    /// answer now, it is asked again later: a letter would say that what has run could not.
+    async fn has_execution(&self, event: &Event) -> Result<bool, Verdict> {
         let Consumer { step_functions, config, .. } = self.consumer;
         let arn = config.state_machine_arn.replacen(":stateMachine:", ":execution:", 1);
         let arn = format!("{arn}:{}", event.execution_name());
-        step_functions.describe_execution().execution_arn(arn).send().await.is_ok()
+        match step_functions.describe_execution().execution_arn(arn).send().await {
+            Ok(_) => Ok(true),
+            Err(error) => match Verdict::of_describe_error(&error) {
+                unanswered @ Verdict::Defer {
+                    cause: Cause::Throttled | Cause::Unavailable, ..
+                } => Err(unanswered),
+                _ => Ok(false),
+            },
+        }
     }
 
     /// Closes the batch for further starts where a refusal holds for all of them.
