@@ -117,9 +117,11 @@ impl<'a> Batch<'a> {
         match verdict {
             // An object may be gone because all is done: the execution ran, its message was
             // delivered once more, and somebody has deleted the object since.
-            Verdict::DeadLetter { .. } if Box::pin(self.has_execution(event)).await => {
-                Verdict::Done(Outcome::Duplicate)
-            }
+            Verdict::DeadLetter { .. } => match Box::pin(self.has_execution(event)).await {
+                Ok(true) => Verdict::Done(Outcome::Duplicate),
+                Ok(false) => verdict,
+                Err(unanswered) => unanswered,
+            },
             verdict => verdict,
         }
     }
@@ -162,12 +164,21 @@ impl<'a> Batch<'a> {
 
     /// Whether the event has its execution. If nobody can tell (executions of an EXPRESS machine
     /// cannot be asked for, and the role may lack the right), it counts as having none: a needless
-    /// dead letter is better than a lost event.
-    async fn has_execution(&self, event: &Event) -> bool {
+    /// dead letter is better than a lost event. If there is no answer now, it is asked again later,
+    /// because a letter would say of what has run that it could not.
+    async fn has_execution(&self, event: &Event) -> Result<bool, Verdict> {
         let Consumer { step_functions, config, .. } = self.consumer;
         let arn = config.state_machine_arn.replacen(":stateMachine:", ":execution:", 1);
         let arn = format!("{arn}:{}", event.execution_name());
-        step_functions.describe_execution().execution_arn(arn).send().await.is_ok()
+        match step_functions.describe_execution().execution_arn(arn).send().await {
+            Ok(_) => Ok(true),
+            Err(error) => match Verdict::of_describe_error(&error) {
+                unanswered @ Verdict::Defer {
+                    cause: Cause::Throttled | Cause::Unavailable, ..
+                } => Err(unanswered),
+                _ => Ok(false),
+            },
+        }
     }
 
     /// Closes the batch for further starts where a refusal holds for all of them.

@@ -6,7 +6,10 @@ use aws_sdk_s3::{
     error::SdkError,
     operation::{get_object::GetObjectError, head_object::HeadObjectError},
 };
-use aws_sdk_sfn::{error::ProvideErrorMetadata, operation::start_execution::StartExecutionError};
+use aws_sdk_sfn::{
+    error::ProvideErrorMetadata,
+    operation::{describe_execution::DescribeExecutionError, start_execution::StartExecutionError},
+};
 use messages::ErrorClass;
 use platform::InWords;
 
@@ -102,6 +105,15 @@ impl Verdict {
             Some(403) => Self::defer(Cause::AccessDenied, reason("403, access denied")),
             Some(503) => Self::defer(Cause::Throttled, reason("503, slow down")),
             _ => Self::of_common_error(code(error), error),
+        }
+    }
+
+    /// What a failed `DescribeExecution` means.
+    /// <https://docs.aws.amazon.com/step-functions/latest/apireference/API_DescribeExecution.html#API_DescribeExecution_Errors>
+    pub(crate) fn of_describe_error(error: &SdkError<DescribeExecutionError>) -> Self {
+        match code(error) {
+            "KmsThrottlingException" => Self::defer(Cause::Throttled, InWords(error)),
+            code => Self::of_common_error(code, error),
         }
     }
 

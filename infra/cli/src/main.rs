@@ -2,6 +2,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
 
 mod bench;
+mod simulate;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -9,6 +10,7 @@ use std::process::ExitCode;
 use bench::Bench;
 use clap::{Parser, Subcommand};
 use local::{Demo, Project, Tools};
+use simulate::Simulate;
 use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Debug, Parser)]
@@ -36,6 +38,7 @@ enum Command {
         #[arg(long, conflicts_with = "guard")]
         update_guard: bool,
     },
+    Simulate(Simulate),
     /// Install the pinned Python tools (sam, cargo-lambda, cfn-lint, statelint) and print their folder
     Tools {
         /// Install checkov, and print the folder of that
@@ -82,6 +85,7 @@ async fn run(command: Command) -> Result<(), Box<dyn Error>> {
             eprintln!("building the functions");
             bench.run(&project, &tools, &local::build(&project, &tools).await?).await?;
         }
+        Command::Simulate(simulate) => simulate.run()?,
         Command::Tools { checkov } => {
             let project = Project::find()?;
             let folder = if checkov {

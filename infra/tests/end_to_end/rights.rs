@@ -95,11 +95,11 @@ async fn an_execution_that_may_not_send_its_letter_leaves_one_all_the_same() {
     let key = ("DeviceStateMachineRole", "sqs:SendMessage");
     rights.deny(grants.iter().find(|grant| grant.key() == key).unwrap()).await;
 
-    let id = rights.upload(&key_of("nameless"), "{}").await;
+    let event = rights.uploaded(&key_of("nameless"), "{}").await;
+    let id = event_id(&event);
     // While the machine still tries, a letter about the execution has to wait.
     let running = async || rights.status(&id).await == Some(ExecutionStatus::Running);
     assert!(rights.becomes(GRANTED, running).await, "{:?}", rights.status(&id).await);
-    let event = rights.notification(&key_of("nameless"));
     let letter = json!({ "failedExecution": { "name": id, "error": "E" }, "event": event });
     rights.dead_letter(&letter.to_string()).await;
     let report = rights.redrive_now().await;
@@ -356,10 +356,15 @@ impl Rights {
 
     /// Uploads, which the bucket's notification then passes on. Returns the id of the event.
     async fn upload(&self, key: &str, body: &str) -> String {
+        event_id(&self.uploaded(key, body).await)
+    }
+
+    /// Uploads, and returns the notification.
+    async fn uploaded(&self, key: &str, body: &str) -> Value {
         let version = self.put(key, body).await;
         let mut event = self.notification(key);
         event["Records"][0]["s3"]["object"]["versionId"] = version.into();
-        event_id(&event)
+        event
     }
 
     async fn put(&self, key: &str, body: &str) -> String {

@@ -1,7 +1,7 @@
 use std::{
     fmt,
     ops::RangeInclusive,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -19,8 +19,8 @@ use serde_json::Value;
 use tokio::sync::Notify;
 
 use crate::{
-    Call, SimulatedQueue, SimulatedS3, SimulatedStepFunctions, Weather, When, http::Wire, sqs,
-    world::World,
+    Call, Gate, SimulatedQueue, SimulatedS3, SimulatedStepFunctions, Weather, When, http::Wire,
+    sqs, world::World,
 };
 
 pub(crate) const REGION: &str = "eu-west-1";
@@ -39,6 +39,7 @@ struct Shared {
     /// Wakes receivers that wait for a message.
     changed: Notify,
     fifo: bool,
+    gate: OnceLock<Arc<dyn Gate>>,
     /// The SDK's retry quota. Its own is one for the whole process, which would let one test take
     /// the retries of another.
     quotas: [RetryPartition; 3],
@@ -79,6 +80,7 @@ impl Aws {
             world: Mutex::new(World::new(seed, start)),
             changed: Notify::new(),
             fifo,
+            gate: OnceLock::new(),
             quotas: [quota(), quota(), quota()],
         }));
         let (work, dead) = (aws.work_queue(), aws.dead_letter_queue());
@@ -183,6 +185,16 @@ impl Aws {
     /// How often an operation was called so far.
     pub fn count(&self, operation: &str) -> usize {
         self.world().calls.iter().filter(|call| call.operation == operation).count()
+    }
+
+    /// Puts a gate between the clients and the services, once and for all: it decides how every call
+    /// goes, instead of [`when`](Self::when) and [`Weather`].
+    pub fn has_gate(&self, gate: Arc<dyn Gate>) {
+        self.0.gate.set(gate).ok();
+    }
+
+    pub(crate) fn gate(&self) -> Option<&Arc<dyn Gate>> {
+        self.0.gate.get()
     }
 
     /// The state as it is now.

@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::{
     Aws, Call,
     fault::Fault,
-    s3, sqs,
+    gate, s3, sqs,
     world::{Answer, Request, Service, ServiceError},
 };
 
@@ -51,6 +51,9 @@ impl HttpConnector for Wire {
 /// caller that gives up, or is dropped, may do so before or after it.
 async fn answer(aws: &Aws, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
     let request = decode(request).await;
+    if let Some(gate) = aws.gate() {
+        return gate::answer(aws, gate, request).await;
+    }
     let (index, half) = {
         let mut world = aws.world();
         let at = world.now();
@@ -85,7 +88,11 @@ async fn answer(aws: &Aws, request: HttpRequest) -> Result<HttpResponse, Connect
 }
 
 /// Lets the service act. A receive that finds nothing waits as long as it is asked to.
-async fn serve(aws: &Aws, request: &Request, half: Duration) -> Result<Answer, ServiceError> {
+pub(crate) async fn serve(
+    aws: &Aws,
+    request: &Request,
+    half: Duration,
+) -> Result<Answer, ServiceError> {
     let until = {
         let world = aws.world();
         let wait = sqs::wait(request).saturating_sub(half);
@@ -129,7 +136,7 @@ async fn decode(mut request: HttpRequest) -> Request {
     Request { service, operation: operation.to_owned(), input, body: Vec::new() }
 }
 
-fn error_answer(request: &Request, error: &ServiceError) -> Answer {
+pub(crate) fn error_answer(request: &Request, error: &ServiceError) -> Answer {
     let status = error.status(request.service);
     let ServiceError { code, message } = error;
     if request.service == Service::S3 {
@@ -145,7 +152,7 @@ fn error_answer(request: &Request, error: &ServiceError) -> Answer {
     Answer { status, headers, body }
 }
 
-fn response(answer: Answer) -> HttpResponse {
+pub(crate) fn response(answer: Answer) -> HttpResponse {
     let status = StatusCode::try_from(answer.status).expect("a status");
     let mut response = HttpResponse::new(status, SdkBody::from(answer.body));
     for (name, value) in answer.headers {

@@ -38,6 +38,7 @@
 
 mod aws;
 mod fault;
+mod gate;
 mod http;
 mod lines;
 mod s3;
@@ -48,6 +49,7 @@ mod world;
 
 pub use aws::Aws;
 pub use fault::{Weather, When};
+pub use gate::{Gate, Sent, Trip, Way};
 pub use lines::Lines;
 pub use s3::{Object, SimulatedS3};
 pub use samples::{E_TAG, message, notification, record, sample, sample_json};

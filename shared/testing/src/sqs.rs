@@ -100,6 +100,10 @@ impl SimulatedQueue {
         Self { aws: aws.clone(), name }
     }
 
+    pub(crate) fn aws(&self) -> &Aws {
+        &self.aws
+    }
+
     pub fn client(&self) -> aws_sdk_sqs::Client {
         self.aws.sqs_client()
     }

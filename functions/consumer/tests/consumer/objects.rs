@@ -166,6 +166,25 @@ async fn an_object_that_is_gone_after_its_execution_is_a_duplicate_and_no_dead_l
     assert_eq!(dead_letter(&aws, record("k")).await.0, "ObjectMissing");
 }
 
+/// A letter would end in the archive, although the execution has run.
+#[tokio::test(start_paused = true)]
+async fn whether_a_gone_object_has_its_execution_is_asked_again_while_there_is_no_answer() {
+    for code in ["ThrottlingException", "KmsThrottlingException", "InternalFailure"] {
+        let aws = Aws::new();
+        aws.s3().fails("k", "NoSuchVersion");
+        aws.when("DescribeExecution").fails(code);
+        assert!(consume(&aws, vec![record("k")]).await.is_empty());
+        assert!(aws.dead_letter_queue().messages().is_empty(), "{code}");
+        assert_eq!(aws.work_queue().keys(), ["k"], "{code}");
+    }
+
+    // Nobody may ask about the executions of an EXPRESS machine.
+    let aws = Aws::new();
+    aws.s3().fails("k", "NoSuchVersion");
+    aws.when("DescribeExecution").fails("AccessDeniedException");
+    assert_eq!(dead_letter(&aws, record("k")).await.0, "ObjectMissing");
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_object_whose_event_tells_no_size_is_measured() {
     let unsized_ = || {

@@ -3,6 +3,7 @@ use std::{
     time::Duration,
 };
 
+use fastrand::Rng;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
@@ -101,6 +102,8 @@ pub(crate) struct Queue {
     /// A queue by name.
     pub(crate) dead_letters_go_to: Option<String>,
     pub(crate) moves: Vec<MoveTask>,
+    /// Decides in which order a receive shows messages, if it is not the oldest first.
+    pub(crate) disorder: Option<Rng>,
 }
 
 impl Message {
@@ -220,6 +223,7 @@ impl Queue {
             deduplicated: BTreeMap::new(),
             dead_letters_go_to: None,
             moves: Vec::new(),
+            disorder: None,
         }
     }
 
@@ -277,7 +281,15 @@ impl Queue {
             self.messages[number].group_id.as_ref().is_some_and(|group| blocked.contains(group))
         };
         let numbers = self.visible.iter().copied().filter(|number| !is_blocked(number));
-        let numbers: Vec<u64> = numbers.take(most).collect();
+        let numbers: Vec<u64> = match &mut self.disorder {
+            None => numbers.take(most).collect(),
+            Some(rng) => {
+                let mut numbers: Vec<u64> = numbers.collect();
+                rng.shuffle(&mut numbers);
+                numbers.truncate(most);
+                numbers
+            }
+        };
         let received = numbers.into_iter().filter_map(|number| {
             let message = self.messages.get_mut(&number)?;
             message.receive_count += 1;

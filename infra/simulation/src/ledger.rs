@@ -1,0 +1,308 @@
+//! The ledger: who holds each write, at every moment, and what was promised about that.
+
+use std::{collections::BTreeMap, fmt};
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+/// A promise, by the name under which a violation is reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Promise {
+    /// Nothing is acknowledged, deleted or left to expire unless something else holds its writes at
+    /// that moment.
+    HeldElsewhere,
+    /// An execution of a write starts only if all earlier ones of it have ended badly.
+    StartedOnce,
+    /// An execution gets the content of the write that it is about, or none.
+    ItsOwnContent,
+    /// No execution name serves two writes.
+    OneNameOneWrite,
+    /// After quiet time, every write has succeeded or is archived.
+    EveryWriteEnds,
+    /// No write has both succeeded and been archived.
+    OneEnd,
+    /// A write is archived for a reason that is true of it.
+    TrueReason,
+    /// The nightly run takes only letters from before today.
+    OnlyEarlierDays,
+}
+
+/// A promise that was not kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    pub promise: Promise,
+    pub at: Timestamp,
+    /// The number of the write, if it is about one.
+    pub write: Option<usize>,
+    /// What happened, in words.
+    pub words: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { promise, at, words, .. } = self;
+        write!(f, "{promise:?}, {at:.0}: {words}")
+    }
+}
+
+/// What holds a write.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Holder {
+    /// S3 or Lambda, which deliver a notification until a function has succeeded with it.
+    Delivery(u64),
+    /// A message on a queue, by its id, which stays its own when SQS moves it to another queue.
+    Message(String),
+    /// An execution that runs or has succeeded, by its name.
+    Execution(String),
+    /// EventBridge, which delivers the status change of an execution.
+    StatusChange(String),
+    /// A document of the archive.
+    Document(String),
+}
+
+/// What a write was, as only the writer knows.
+#[derive(Debug, Clone)]
+pub(crate) struct Write {
+    pub(crate) key: String,
+    pub(crate) version_id: Option<String>,
+    pub(crate) content: Vec<u8>,
+    pub(crate) kind: Kind,
+    /// Whether the object was deleted or overwritten later on.
+    pub(crate) is_gone: bool,
+    pub(crate) holders: Vec<Holder>,
+    pub(crate) executions: Vec<Execution>,
+    /// Error classes under which it was archived.
+    pub(crate) archived: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Good,
+    Large,
+    NotJson,
+    NotAState,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Execution {
+    pub(crate) name: String,
+    pub(crate) end: Option<End>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    Succeeded,
+    Failed,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    pub(crate) writes: Vec<Write>,
+    /// The number of a write by its sequencer.
+    by_sequencer: BTreeMap<String, usize>,
+    /// The writes of each message that is or was on a queue, and whether it is.
+    messages: BTreeMap<String, (Vec<usize>, bool)>,
+    /// The write of each execution name.
+    names: BTreeMap<String, usize>,
+    pub(crate) violations: Vec<Violation>,
+}
+
+impl Ledger {
+    pub(crate) fn writes(&mut self, sequencer: &str, write: Write) -> usize {
+        self.by_sequencer.insert(trimmed(sequencer).to_owned(), self.writes.len());
+        self.writes.push(write);
+        self.writes.len() - 1
+    }
+
+    /// The writes that a text is about: whose sequencers are in it, however deep. This does not use
+    /// Sluice's own decoder, the faults of which it would share.
+    pub(crate) fn writes_in(&self, text: &str) -> Vec<usize> {
+        let mut found = Vec::new();
+        if let Ok(value) = serde_json::from_str(text) {
+            self.find(&value, &mut found);
+        }
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
+    fn find(&self, value: &Value, found: &mut Vec<usize>) {
+        match value {
+            Value::Object(fields) => {
+                for (name, value) in fields {
+                    match value {
+                        Value::String(text) if name == "sequencer" => {
+                            found.extend(self.by_sequencer.get(trimmed(text)));
+                        }
+                        value => self.find(value, found),
+                    }
+                }
+            }
+            Value::Array(values) => values.iter().for_each(|value| self.find(value, found)),
+            Value::String(text) if text.starts_with(['{', '[']) => {
+                found.extend(self.writes_in(text));
+            }
+            _ => {}
+        }
+    }
+
+    pub(crate) fn holds(&mut self, holder: &Holder, writes: &[usize]) {
+        for &write in writes {
+            let holders = &mut self.writes[write].holders;
+            if !holders.contains(holder) {
+                holders.push(holder.clone());
+            }
+        }
+    }
+
+    /// Something no longer holds these writes; something else has to.
+    pub(crate) fn lets_go(&mut self, at: Timestamp, holder: &Holder, writes: &[usize], how: &str) {
+        for &write in writes {
+            let holders = &mut self.writes[write].holders;
+            let before = holders.len();
+            holders.retain(|other| other != holder);
+            if holders.len() < before && holders.is_empty() {
+                let words = format!("{how}, and nothing else holds {}", self.name(write));
+                self.violate(Promise::HeldElsewhere, at, Some(write), words);
+            }
+        }
+    }
+
+    /// A message is on a queue. One that was deleted and whose id a FIFO queue still knows is not.
+    pub(crate) fn enqueues(&mut self, id: &str, writes: &[usize]) {
+        if !self.messages.contains_key(id) {
+            self.messages.insert(id.to_owned(), (writes.to_vec(), true));
+            self.holds(&Holder::Message(id.to_owned()), writes);
+        }
+    }
+
+    /// A message is deleted.
+    pub(crate) fn dequeues(&mut self, at: Timestamp, id: &str, how: &str) {
+        let Some((writes, is_there)) = self.messages.get_mut(id) else { return };
+        if std::mem::replace(is_there, false) {
+            let writes = writes.clone();
+            self.lets_go(at, &Holder::Message(id.to_owned()), &writes, how);
+        }
+    }
+
+    pub(crate) fn writes_of(&self, id: &str) -> Vec<usize> {
+        self.messages.get(id).map(|(writes, _)| writes.clone()).unwrap_or_default()
+    }
+
+    pub(crate) fn starts(&mut self, at: Timestamp, name: &str, input: &Value, write: usize) {
+        let base = name.split_once("-r").map_or(name, |(base, _)| base).to_owned();
+        let first = *self.names.entry(base).or_insert(write);
+        if first != write {
+            let words = format!("{} and {} share a name", self.name(first), self.name(write));
+            self.violate(Promise::OneNameOneWrite, at, Some(write), words);
+        }
+        let others = self.writes[write].executions.iter();
+        let mut others = others.filter(|other| other.end != Some(End::Failed));
+        if let Some(other) = others.next() {
+            let end = if other.end.is_some() { "has succeeded" } else { "runs" };
+            let words = format!("`{name}` starts although `{}` {end}", other.name);
+            self.violate(Promise::StartedOnce, at, Some(write), words);
+        }
+        if let Some(content) = input["data"].get("content") {
+            let own: Option<Value> = serde_json::from_slice(&self.writes[write].content).ok();
+            if own.as_ref() != Some(content) {
+                let words = format!("`{name}` gets content that is not that of its write");
+                self.violate(Promise::ItsOwnContent, at, Some(write), words);
+            }
+        }
+        self.writes[write].executions.push(Execution { name: name.to_owned(), end: None });
+        self.holds(&Holder::Execution(name.to_owned()), &[write]);
+    }
+
+    pub(crate) fn ends(&mut self, at: Timestamp, name: &str, write: usize, end: End) {
+        let executions = self.writes[write].executions.iter_mut();
+        for execution in executions.filter(|execution| execution.name == name) {
+            execution.end = Some(end);
+        }
+        if end == End::Failed {
+            let how = format!("`{name}` failed");
+            self.lets_go(at, &Holder::Execution(name.to_owned()), &[write], &how);
+        }
+    }
+
+    pub(crate) fn archives(&mut self, at: Timestamp, key: &str, class: &str, writes: &[usize]) {
+        self.holds(&Holder::Document(key.to_owned()), writes);
+        for &write in writes {
+            if self.writes[write].archived.iter().any(|other| other == class) {
+                continue;
+            }
+            self.writes[write].archived.push(class.to_owned());
+            if !self.writes[write].explains(class) {
+                let words = format!("{} is archived as {class}", self.name(write));
+                self.violate(Promise::TrueReason, at, Some(write), words);
+            }
+        }
+    }
+
+    /// What has to hold once everything had the time to come to its end.
+    pub(crate) fn closes(&mut self, at: Timestamp) {
+        for number in 0..self.writes.len() {
+            let write = &self.writes[number];
+            let has_succeeded = write.has_succeeded();
+            match (has_succeeded, write.archived.is_empty()) {
+                (false, true) => {
+                    let holders = &write.holders;
+                    let words = format!("{} has no end; held by {holders:?}", self.name(number));
+                    self.violate(Promise::EveryWriteEnds, at, Some(number), words);
+                }
+                (true, false) => {
+                    let words = format!("{} has succeeded and is archived", self.name(number));
+                    self.violate(Promise::OneEnd, at, Some(number), words);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    pub(crate) fn violate(
+        &mut self,
+        promise: Promise,
+        at: Timestamp,
+        write: Option<usize>,
+        words: String,
+    ) {
+        self.violations.push(Violation { promise, at, write, words });
+    }
+
+    fn name(&self, write: usize) -> String {
+        let Write { key, version_id, .. } = &self.writes[write];
+        match version_id {
+            Some(id) => format!("write {write} (`{key}`, version {id})"),
+            None => format!("write {write} (`{key}`)"),
+        }
+    }
+}
+
+impl Write {
+    pub(crate) fn has_succeeded(&self) -> bool {
+        self.executions.iter().any(|execution| execution.end == Some(End::Succeeded))
+    }
+
+    /// Whether a write can have been given up under this class.
+    fn explains(&self, class: &str) -> bool {
+        match class {
+            "NotJson" => self.kind == Kind::NotJson,
+            "InvalidDeviceState" => self.kind == Kind::NotAState,
+            "ObjectMissing" | "States.ItemReaderFailed" => self.is_gone,
+            // Its executions have failed again and again, or its letter got old.
+            "DynamoDB.ResourceNotFoundException"
+            | "States.Runtime"
+            | "States.Timeout"
+            | "TooManyRedrives"
+            | "DeferredTooLong"
+            | "Expiring" => true,
+            // Another letter of the same write goes on.
+            "NotCurrentAttempt" => self.executions.len() > 1,
+            _ => false,
+        }
+    }
+}
+
+fn trimmed(sequencer: &str) -> &str {
+    sequencer.trim_start_matches('0')
+}

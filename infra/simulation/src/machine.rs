@@ -1,0 +1,159 @@
+//! Step Functions: the executions of the stack's state machine.
+
+use std::{rc::Rc, time::Duration};
+
+use serde_json::{Value, json};
+use testing::{Execution, Status, sample_json};
+use tokio::{task::spawn_local, time::sleep};
+
+use crate::{
+    Fault,
+    ledger::{End, Holder, Kind},
+    state::Start,
+    world::{BUCKET, World},
+};
+
+/// How an execution ends.
+#[derive(Debug)]
+enum Ending {
+    Succeeds,
+    /// With an error of which the machine sends a letter itself.
+    FailsWithLetter(&'static str),
+    /// With an error that only a status change tells of.
+    Fails(Status, &'static str),
+}
+
+impl World {
+    pub(crate) async fn runs_executions(self: Rc<Self>) {
+        loop {
+            self.starts.notified().await;
+            let starts = std::mem::take(&mut self.state().starts);
+            for start in starts {
+                spawn_local(self.clone().executes(start));
+            }
+        }
+    }
+
+    async fn executes(self: Rc<Self>, start: Start) {
+        let (time, mishap) = self.draws_mishap();
+        sleep(time).await;
+        let ending = mishap.unwrap_or_else(|| self.ending(&start));
+        let letters = 1 + u32::from(self.state().happens(Fault::LetterTwice));
+        match ending {
+            Ending::Succeeds => self.ends(&start, Status::Succeeded, None),
+            Ending::FailsWithLetter(error) => {
+                let letter = letter(&start, error).to_string();
+                for _ in 0..letters {
+                    self.sends("the machine", &self.aws.dead_letter_queue(), &letter, error);
+                }
+                self.ends(&start, Status::Failed, Some("DeadLetterSent"));
+            }
+            Ending::Fails(status, error) => {
+                let holder = Holder::StatusChange(start.name.clone());
+                self.state().ledger.holds(&holder, &[start.write]);
+                self.ends(&start, status, Some(error));
+                for _ in 0..letters {
+                    self.waits(Duration::from_millis(200), Duration::from_mins(2)).await;
+                    let change = self.status_change(&start, status, error).to_string();
+                    self.sends("EventBridge", &self.aws.dead_letter_queue(), &change, "");
+                }
+                let mut state = self.state();
+                let now = state.now();
+                state.ledger.lets_go(now, &holder, &[start.write], "EventBridge has delivered");
+            }
+        }
+    }
+
+    fn draws_mishap(&self) -> (Duration, Option<Ending>) {
+        let mut state = self.state();
+        let quick = state.between(Duration::from_millis(100), Duration::from_secs(3));
+        if state.happens(Fault::ExecutionTimesOut) {
+            let timed_out = Ending::Fails(Status::TimedOut, "States.Timeout");
+            return (Duration::from_hours(24), Some(timed_out));
+        }
+        let time = if state.happens(Fault::LongExecution) {
+            state.between(Duration::from_mins(1), Duration::from_hours(20))
+        } else {
+            quick
+        };
+        if state.happens(Fault::RuntimeFailure) {
+            return (time, Some(Ending::Fails(Status::Failed, "States.Runtime")));
+        }
+        if state.happens(Fault::TaskFailure) {
+            let failed = Ending::FailsWithLetter("DynamoDB.ResourceNotFoundException");
+            return (time + Duration::from_secs(3), Some(failed));
+        }
+        (time, None)
+    }
+
+    /// As `infra/state-machine.asl.json` has it.
+    fn ending(&self, start: &Start) -> Ending {
+        let input: Value = serde_json::from_str(&start.input).unwrap_or_default();
+        if input["data"]["overwritten"] == true {
+            return Ending::Succeeds;
+        }
+        let state = self.state();
+        let write = &state.ledger.writes[start.write];
+        match input["data"].get("content") {
+            Some(content) if !content["deviceId"].is_string() => {
+                return Ending::FailsWithLetter("InvalidDeviceState");
+            }
+            None if self.is_versioned && write.is_gone => {
+                return Ending::FailsWithLetter("States.ItemReaderFailed");
+            }
+            None => match self.aws.s3().object(BUCKET, &write.key) {
+                None if !self.is_versioned => {
+                    return Ending::FailsWithLetter("States.ItemReaderFailed");
+                }
+                _ if write.kind == Kind::NotAState => {
+                    return Ending::FailsWithLetter("InvalidDeviceState");
+                }
+                _ => {}
+            },
+            Some(_) => {}
+        }
+        if state.outage(Fault::TableGone, "").is_some() {
+            return Ending::FailsWithLetter("DynamoDB.ResourceNotFoundException");
+        }
+        Ending::Succeeds
+    }
+
+    fn ends(&self, start: &Start, status: Status, error: Option<&str>) {
+        let now = self.aws.now();
+        let execution = Execution::new(&start.name, &start.input, start.at).ended(now, status);
+        let error = error.map(str::to_owned);
+        self.aws.step_functions().has(Execution { error, ..execution });
+        let mut state = self.state();
+        state.count(format!("executions {status:?}"));
+        state.note(vec![start.write], format!("{} ends: {status:?}", start.name));
+        let end = if status == Status::Succeeded { End::Succeeded } else { End::Failed };
+        let now = state.now();
+        state.ledger.ends(now, &start.name, start.write, end);
+    }
+
+    fn status_change(&self, start: &Start, status: Status, error: &str) -> Value {
+        let mut change = sample_json("step-functions-status-failed.json");
+        let arn = Execution::new(&start.name, &start.input, start.at).arn;
+        let machine = self.aws.step_functions().state_machine_arn();
+        let detail = &mut change["detail"];
+        detail["executionArn"] = json!(arn);
+        detail["stateMachineArn"] = json!(machine);
+        detail["name"] = json!(start.name);
+        let is_failed = status == Status::Failed;
+        detail["status"] = json!(if is_failed { "FAILED" } else { "TIMED_OUT" });
+        detail["input"] = json!(start.input);
+        detail["error"] = json!(error);
+        detail["cause"] = json!("simulated");
+        change
+    }
+}
+
+/// What the machine sends to the dead-letter queue.
+fn letter(start: &Start, error: &str) -> Value {
+    let mut event: Value = serde_json::from_str(&start.input).unwrap_or_default();
+    drop(event["data"].as_object_mut().map(|data| data.remove("content")));
+    json!({
+        "failedExecution": { "name": start.name, "error": error, "cause": "simulated" },
+        "event": event,
+    })
+}
