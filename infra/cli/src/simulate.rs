@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    fmt::Write as _,
     num::NonZero,
     sync::{
         Mutex, PoisonError,
@@ -144,16 +143,17 @@ impl Sum {
 
 fn described(run: &Run) -> String {
     let faults: Vec<&str> = run.plan.faults.iter().map(|fault| fault.name()).collect();
-    let mut text = format!(
-        "seed {}, {} uploads, {} nights, with {}\n{}\n",
+    let broken = run.violations.first().map(|violation| {
+        let story = run.story(violation);
+        format!("broken: {violation}\n\n{story}")
+    });
+    format!(
+        "seed {}, {} uploads, {} nights, with {}\n{}\n{}",
         run.seed,
         run.plan.uploads,
         run.plan.nights,
         faults.join(", "),
         run.setting,
-    );
-    if let Some(violation) = run.violations.first() {
-        text += &format!("broken: {violation}\n\n{}", run.story(violation));
-    }
-    text
+        broken.unwrap_or_default(),
+    )
 }

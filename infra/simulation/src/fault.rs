@@ -57,7 +57,7 @@ faults! {
     /// No answer comes.
     Silence 0.01 "https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html"
     /// The service does what it was asked to do, and the answer is lost.
-    LostAnswer 0.05 "https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html"
+    LostAnswer 0.03 "https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html"
     /// A call takes seconds, and takes effect even if the caller has given up.
     LateEffect 0.02 "https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html"
     /// An entry of a batch is listed as failed in an answer with status 200.
@@ -70,11 +70,11 @@ faults! {
     /// A function panics at a call.
     Panic 0.01 "https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html"
     /// Lambda does not come to delete what a function has acknowledged.
-    AcknowledgementLost 0.05 "https://docs.aws.amazon.com/lambda/latest/dg/with-sqs.html"
+    AcknowledgementLost 0.03 "https://docs.aws.amazon.com/lambda/latest/dg/with-sqs.html"
     /// A message is received twice at the same time.
-    ShownTwice 0.05 "https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/standard-queues-at-least-once-delivery.html"
+    ShownTwice 0.03 "https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/standard-queues-at-least-once-delivery.html"
     /// A message is received again after its deletion was confirmed.
-    BackFromTheDead 0.05 "https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_DeleteMessage.html"
+    BackFromTheDead 0.03 "https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_DeleteMessage.html"
     /// A receive gives fewer messages than there are.
     FewReceived 0.20 "https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ReceiveMessage.html"
     /// An execution fails in a way that no `Catch` sees, and only an event of EventBridge tells.
@@ -89,7 +89,7 @@ faults! {
     LetterTwice 0.10 "https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-troubleshooting.html"
     /// The nightly rule invokes the redrive twice.
     TwoRuns 0.25 "https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-troubleshooting.html"
-    /// For some hours most calls of a service go wrong.
+    /// For an hour or so, most calls of a service go wrong.
     Storm 0.50 "https://docs.aws.amazon.com/whitepapers/latest/aws-fault-isolation-boundaries/aws-fault-isolation-boundaries.html"
     /// The table is gone for some days, so that executions fail.
     TableGone 0.15 "https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_PutItem.html"

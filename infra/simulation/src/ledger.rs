@@ -19,7 +19,8 @@ pub enum Promise {
     OneNameOneWrite,
     /// After quiet time, every write has succeeded or is archived.
     EveryWriteEnds,
-    /// No write has both succeeded and been archived.
+    /// No write has both done its work and been archived. One that an execution found to be
+    /// overwritten may be archived because its object is gone: both are true.
     OneEnd,
     /// A write is archived for a reason that is true of it.
     TrueReason,
@@ -86,6 +87,8 @@ pub(crate) enum Kind {
 #[derive(Debug, Clone)]
 pub(crate) struct Execution {
     pub(crate) name: String,
+    /// Whether it was told that a newer write has replaced the object.
+    pub(crate) is_superseded: bool,
     pub(crate) end: Option<End>,
 }
 
@@ -210,7 +213,9 @@ impl Ledger {
                 self.violate(Promise::ItsOwnContent, at, Some(write), words);
             }
         }
-        self.writes[write].executions.push(Execution { name: name.to_owned(), end: None });
+        let is_superseded = input["data"]["overwritten"] == true;
+        let execution = Execution { name: name.to_owned(), is_superseded, end: None };
+        self.writes[write].executions.push(execution);
         self.holds(&Holder::Execution(name.to_owned()), &[write]);
     }
 
@@ -243,14 +248,14 @@ impl Ledger {
     pub(crate) fn closes(&mut self, at: Timestamp) {
         for number in 0..self.writes.len() {
             let write = &self.writes[number];
-            let has_succeeded = write.has_succeeded();
-            match (has_succeeded, write.archived.is_empty()) {
-                (false, true) => {
+            let is_archived = !write.archived.is_empty();
+            match (write.has_succeeded(), is_archived) {
+                (false, false) => {
                     let holders = &write.holders;
                     let words = format!("{} has no end; held by {holders:?}", self.name(number));
                     self.violate(Promise::EveryWriteEnds, at, Some(number), words);
                 }
-                (true, false) => {
+                (true, true) if write.has_worked() => {
                     let words = format!("{} has succeeded and is archived", self.name(number));
                     self.violate(Promise::OneEnd, at, Some(number), words);
                 }
@@ -281,6 +286,13 @@ impl Ledger {
 impl Write {
     pub(crate) fn has_succeeded(&self) -> bool {
         self.executions.iter().any(|execution| execution.end == Some(End::Succeeded))
+    }
+
+    /// Whether an execution has succeeded that was not told that the write is overwritten.
+    fn has_worked(&self) -> bool {
+        let mut executions = self.executions.iter();
+        executions
+            .any(|execution| execution.end == Some(End::Succeeded) && !execution.is_superseded)
     }
 
     /// Whether a write can have been given up under this class.

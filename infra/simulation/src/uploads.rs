@@ -37,8 +37,18 @@ impl World {
             let mut state = self.state();
             let busy = Duration::from_hours(24) * plan.busy_nights();
             while times.len() < plan.uploads as usize {
-                let at =
+                let mut at =
                     state.between(Duration::ZERO, busy.saturating_sub(Duration::from_hours(1)));
+                // Many writes come while something is out of order.
+                if !state.outages.is_empty() && state.rng.bool() {
+                    let outages = state.outages.clone();
+                    let outage = &outages[state.rng.usize(..outages.len())];
+                    let span = |from: Timestamp, to: Timestamp| {
+                        Duration::try_from(to.duration_since(from)).unwrap_or_default()
+                    };
+                    let length = span(outage.from, outage.until);
+                    at = span(state.now(), outage.from) + state.between(Duration::ZERO, length);
+                }
                 let burst = if state.rng.bool() { 1 } else { state.rng.usize(1..=20) };
                 for _ in 0..burst {
                     times.push(at + state.between(Duration::ZERO, Duration::from_secs(2)));

@@ -184,7 +184,11 @@ impl World {
         let mut state = self.state();
         let hours = |hours: u64| Duration::from_hours(hours);
         let kinds: [(Fault, Duration, &[&'static [&'static str]]); 4] = [
-            (Fault::Storm, hours(3), &[&[], &["StartExecution"], &["SendMessageBatch"]]),
+            (
+                Fault::Storm,
+                Duration::from_mins(90),
+                &[&[], &["StartExecution"], &["SendMessageBatch"]],
+            ),
             (Fault::TableGone, hours(72), &[&[]]),
             (
                 Fault::AccessDenied,

@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Applies every deliberate fault to a copy of the tree, one by one, and lets the simulation look for
+# it. Fails if one is not caught.
+#
+#   infra/simulation/faults/check.sh                      # all of them
+#   infra/simulation/faults/check.sh attempt-not-counted  # one
+set -euo pipefail
+seeds=${SEEDS:-60} uploads=${UPLOADS:-40} nights=${NIGHTS:-13}
+
+root=$(git -C "$(dirname "$0")" rev-parse --show-toplevel)
+copy=$root/target/simulation-faults
+# The dependencies are those of the tree itself, so they need not be built again.
+export CARGO_TARGET_DIR=$root/target
+
+faults=("$@")
+if [ ${#faults[@]} -eq 0 ]; then
+    for patch in "$root"/infra/simulation/faults/*.patch; do
+        faults+=("$(basename "$patch" .patch)")
+    done
+fi
+
+rm -rf "$copy"
+mkdir -p "$copy"
+git -C "$root" ls-files -z | tar --directory "$root" --null --files-from - --create --file - |
+    tar --directory "$copy" --extract --file -
+cd "$copy"
+
+missed=0
+for fault in "${faults[@]}"; do
+    patch --quiet --strip 1 < "$root/infra/simulation/faults/$fault.patch"
+    printf '%-45s' "$fault"
+    cargo run --quiet --package simulation --example first-broken-seed -- \
+        "$seeds" "$uploads" "$nights" || missed=$((missed + 1))
+    patch --quiet --strip 1 --reverse < "$root/infra/simulation/faults/$fault.patch"
+done
+rm -rf "$copy"
+[ "$missed" -eq 0 ] || { echo "$missed of ${#faults[@]} faults are not caught"; exit 1; }
