@@ -9,9 +9,10 @@ use super::demo::Beside;
 use super::{eventually, json, output_of, paste, read, root, shell};
 
 /// Commands that are not run here, by how they begin, each with the reason.
-const NOT_RUN: [(&str, &str); 6] = [
+const NOT_RUN: [(&str, &str); 7] = [
     ("cargo test ", "it is what runs this; that its names exist is checked"),
     ("cargo sluice bench", "takes many minutes; `.ci/run` runs it with `--guard`"),
+    ("cargo sluice simulate", "takes a minute; the tests of the simulation run shorter ones"),
     ("sam build", "the demo has just run it, for the architecture of this machine"),
     ("sam deploy", "deploys to AWS; the demo has run it for the emulator"),
     ("infra/tests/steadiness.py", "runs all tests, several times"),
@@ -20,9 +21,12 @@ const NOT_RUN: [(&str, &str); 6] = [
 
 /// Commands that the emulator refuses, by how they begin, with its answer and the reason. That the
 /// service answers shows that the command line understood the command.
-const REFUSED: [(&str, &str); 1] =
+const REFUSED: [(&str, &str); 2] = [
     // The stack of the demo has no archive of events.
-    [("aws events start-replay", "ResourceNotFoundException")];
+    ("aws events start-replay", "ResourceNotFoundException"),
+    // There is no object of this name.
+    ("aws s3api copy-object", "NoSuch"),
+];
 
 /// Runs each command in the documents. `watch` is the printed command that serves the functions.
 pub(crate) fn run(watch: &str) {
@@ -138,6 +142,8 @@ fn filled_in(command: &str) -> String {
         // Any bucket but the one that the uploads of the demo are in.
         ("bucket".to_owned(), archive),
         ("any name".to_owned(), "any".to_owned()),
+        ("key".to_owned(), "none".to_owned()),
+        ("version".to_owned(), "none".to_owned()),
         ("ARN of the default bus".to_owned(), bus.to_owned()),
         ("EventArchiveArn".to_owned(), "arn:aws:events:us-east-1:000000000000:archive/none".into()),
     ]);
