@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    fmt::Write as _,
     num::NonZero,
     sync::{
         Mutex, PoisonError,
@@ -64,10 +63,10 @@ impl Simulate {
         }
         let begin = Instant::now();
         let sum = self.run_all(&plan);
-        println!("{}", sum.table(&plan, begin));
+        sum.print(&plan, begin);
         let Some(broken) = sum.broken else { return Ok(()) };
         eprintln!("seed {} breaks a promise; looking for the smallest plan that does", broken.seed);
-        println!("{}", described(&shrink(&broken)));
+        print(&shrink(&broken));
         Err(Broken)
     }
 
@@ -118,15 +117,15 @@ impl Sum {
         }
     }
 
-    fn table(&self, plan: &Plan, begin: Instant) -> String {
-        let mut text = String::from("faults\n");
+    fn print(&self, plan: &Plan, begin: Instant) {
+        println!("faults");
         for fault in Fault::ALL {
             let times = self.faults.get(fault).copied().unwrap_or_default();
-            let _ = writeln!(text, "  {:40}{times:>10}", fault.name());
+            println!("  {:40}{times:>10}", fault.name());
         }
-        text += "what happened\n";
+        println!("what happened");
         for (what, times) in &self.counts {
-            let _ = writeln!(text, "  {what:40}{times:>10}");
+            println!("  {what:40}{times:>10}");
         }
         let seconds = begin.elapsed().as_secs_f64();
         let uploads = self.runs * u64::from(plan.uploads);
@@ -134,29 +133,22 @@ impl Sum {
         let faults: u64 = self.faults.values().sum();
         #[expect(clippy::cast_precision_loss, reason = "a rounded figure")]
         let rate = uploads as f64 / seconds;
-        let _ = write!(
-            text,
+        println!(
             "{} seeds, {uploads} uploads, {nights} nights, {faults} faults in {seconds:.0} s: \
              {rate:.0} uploads a second; {}",
             self.runs,
             if self.broken.is_some() { "a promise is broken" } else { "every promise is kept" },
         );
-        text
     }
 }
 
-fn described(run: &Run) -> String {
-    let faults: Vec<&str> = run.plan.faults.iter().map(|fault| fault.name()).collect();
-    let mut text = format!(
-        "seed {}, {} uploads, {} nights, with {}\n{}\n",
-        run.seed,
-        run.plan.uploads,
-        run.plan.nights,
-        faults.join(", "),
-        run.setting,
-    );
-    for violation in run.violations.iter().take(1) {
-        let _ = write!(text, "broken: {violation}\n\n{}", run.story(violation));
+/// Prints the plan under which a promise is broken, and how that comes about.
+fn print(run: &Run) {
+    let Plan { uploads, nights, faults } = &run.plan;
+    let faults: Vec<&str> = faults.iter().map(|fault| fault.name()).collect();
+    println!("seed {}, {uploads} uploads, {nights} nights, with {}", run.seed, faults.join(", "));
+    println!("{}", run.setting);
+    if let Some(violation) = run.violations.first() {
+        println!("broken: {violation}\n\n{}", run.story(violation));
     }
-    text
 }
