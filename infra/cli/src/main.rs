@@ -4,14 +4,16 @@
 mod bench;
 mod simulate;
 
-use std::error::Error;
-use std::process::ExitCode;
+use std::{error::Error, process::ExitCode, thread};
 
 use bench::Bench;
 use clap::{Parser, Subcommand};
 use local::{Demo, Project, Tools};
 use simulate::Simulate;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::oneshot,
+};
 
 #[derive(Debug, Parser)]
 #[command(name = "sluice", version, about = "Operates Sluice", long_about = None)]
@@ -85,7 +87,12 @@ async fn run(command: Command) -> Result<(), Box<dyn Error>> {
             eprintln!("building the functions");
             bench.run(&project, &tools, &local::build(&project, &tools).await?).await?;
         }
-        Command::Simulate(simulate) => simulate.run()?,
+        Command::Simulate(simulate) => {
+            // Each run has a runtime of its own. Not `spawn_blocking`, which a Ctrl-C would wait for.
+            let (done, result) = oneshot::channel();
+            thread::spawn(move || done.send(simulate.run()));
+            result.await??;
+        }
         Command::Tools { checkov } => {
             let project = Project::find()?;
             let folder = if checkov {

@@ -63,10 +63,10 @@ impl Simulate {
         }
         let begin = Instant::now();
         let sum = self.run_all(&plan);
-        println!("{}", sum.table(&plan, begin));
+        sum.print(&plan, begin);
         let Some(broken) = sum.broken else { return Ok(()) };
         eprintln!("seed {} breaks a promise; looking for the smallest plan that does", broken.seed);
-        println!("{}", described(&shrink(&broken)));
+        print(&shrink(&broken));
         Err(Broken)
     }
 
@@ -117,43 +117,38 @@ impl Sum {
         }
     }
 
-    fn table(&self, plan: &Plan, begin: Instant) -> String {
-        let row = |what: &str, times: u64| format!("  {what:40}{times:>10}");
-        let mut lines = vec!["faults".to_owned()];
+    fn print(&self, plan: &Plan, begin: Instant) {
+        println!("faults");
         for fault in Fault::ALL {
-            lines.push(row(fault.name(), self.faults.get(fault).copied().unwrap_or_default()));
+            let times = self.faults.get(fault).copied().unwrap_or_default();
+            println!("  {:40}{times:>10}", fault.name());
         }
-        lines.push("what happened".to_owned());
-        lines.extend(self.counts.iter().map(|(what, times)| row(what, *times)));
+        println!("what happened");
+        for (what, times) in &self.counts {
+            println!("  {what:40}{times:>10}");
+        }
         let seconds = begin.elapsed().as_secs_f64();
         let uploads = self.runs * u64::from(plan.uploads);
         let nights = self.runs * u64::from(plan.nights);
         let faults: u64 = self.faults.values().sum();
         #[expect(clippy::cast_precision_loss, reason = "a rounded figure")]
         let rate = uploads as f64 / seconds;
-        lines.push(format!(
+        println!(
             "{} seeds, {uploads} uploads, {nights} nights, {faults} faults in {seconds:.0} s: \
              {rate:.0} uploads a second; {}",
             self.runs,
             if self.broken.is_some() { "a promise is broken" } else { "every promise is kept" },
-        ));
-        lines.join("\n")
+        );
     }
 }
 
-fn described(run: &Run) -> String {
-    let faults: Vec<&str> = run.plan.faults.iter().map(|fault| fault.name()).collect();
-    let broken = run.violations.first().map(|violation| {
-        let story = run.story(violation);
-        format!("broken: {violation}\n\n{story}")
-    });
-    format!(
-        "seed {}, {} uploads, {} nights, with {}\n{}\n{}",
-        run.seed,
-        run.plan.uploads,
-        run.plan.nights,
-        faults.join(", "),
-        run.setting,
-        broken.unwrap_or_default(),
-    )
+/// Prints the plan under which a promise is broken, and how that comes about.
+fn print(run: &Run) {
+    let Plan { uploads, nights, faults } = &run.plan;
+    let faults: Vec<&str> = faults.iter().map(|fault| fault.name()).collect();
+    println!("seed {}, {uploads} uploads, {nights} nights, with {}", run.seed, faults.join(", "));
+    println!("{}", run.setting);
+    if let Some(violation) = run.violations.first() {
+        println!("broken: {violation}\n\n{}", run.story(violation));
+    }
 }

@@ -189,6 +189,7 @@ impl State {
     }
 
     fn arrives(&mut self, trip: Trip, call: &Sent<'_>, input: &mut Value) -> Way {
+        self.cut.clear();
         let operation = call.operation;
         if self.outage(Fault::AccessDenied, operation).is_some() {
             *self.faults.entry(Fault::AccessDenied).or_default() += 1;
@@ -226,23 +227,20 @@ impl State {
             let most = input["MaxNumberOfMessages"].as_u64().unwrap_or(1);
             input["MaxNumberOfMessages"] = json!(self.rng.u64(1..=most));
         }
-        self.cuts(trip, call, input);
-        Way::Through
+        self.cuts(trip, call, input, storm)
     }
 
-    /// Takes entries out of a batch. One at least stays, since no service takes an empty batch.
-    fn cuts(&mut self, trip: Trip, call: &Sent<'_>, input: &mut Value) {
-        self.cut.clear();
-        let Some(entries) = call.input["Entries"].as_array() else { return };
-        let deletes = call.operation == "DeleteMessageBatch";
+    /// Takes entries out of a batch.
+    fn cuts(&mut self, trip: Trip, call: &Sent<'_>, input: &mut Value, storm: f64) -> Way {
+        let Some(entries) = call.input["Entries"].as_array() else { return Way::Through };
+        let mut faults = vec![Fault::RejectedEntry, Fault::IgnoredEntry];
+        if call.operation == "DeleteMessageBatch" {
+            faults.push(Fault::BackFromTheDead);
+        }
         let mut left = Vec::new();
-        for (index, entry) in entries.iter().enumerate() {
-            let is_last = index + 1 == entries.len() && left.is_empty();
-            let faults = [Fault::RejectedEntry, Fault::IgnoredEntry, Fault::BackFromTheDead];
-            let mut faults = faults.into_iter().filter(|fault| {
-                !is_last && (deletes || *fault != Fault::BackFromTheDead) && self.happens(*fault)
-            });
-            match faults.next() {
+        for entry in entries {
+            let mut faults = faults.iter().copied();
+            match faults.find(|fault| self.happens_with(*fault, fault.share() * storm)) {
                 Some(fault) => self.cut.push((entry.clone(), fault)),
                 None => left.push(entry.clone()),
             }
@@ -250,7 +248,10 @@ impl State {
         for (_, fault) in self.cut.clone() {
             self.notes_fault(trip, call.operation, fault);
         }
+        // No service takes an empty batch.
+        let way = if left.is_empty() { Way::DoesNothing } else { Way::Through };
         input["Entries"] = Value::Array(left);
+        way
     }
 
     fn answers(&mut self, trip: Trip, call: &Sent<'_>, answer: Result<&mut Value, &str>) -> bool {

@@ -9,7 +9,7 @@ use tokio::{spawn, time::sleep};
 use crate::{
     Aws, SimulatedQueue,
     http::{error_answer, response, serve},
-    world::{Request, Service, ServiceError},
+    world::{Answer, Request, Service, ServiceError},
 };
 
 /// Sees every attempt of every call and decides how it goes. All of its methods are called on the
@@ -52,6 +52,9 @@ pub struct Trip {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Way {
     Through,
+    /// The service does nothing and answers with status 200. The gate says what, in
+    /// [`answers`](Gate::answers).
+    DoesNothing,
     /// The service answers with an error of this code and does nothing.
     Fails(String),
     /// The service does nothing, and the connection is reset.
@@ -102,6 +105,13 @@ async fn act(
         Way::Fails(code) => {
             let message = "as the simulation says".to_owned();
             response(error_answer(&request, &ServiceError { code, message }))
+        }
+        Way::DoesNothing => {
+            let mut value = json!({});
+            if !gate.answers(trip, &call, Ok(&mut value)) {
+                future::pending::<()>().await;
+            }
+            response(Answer::json(value))
         }
         Way::Through | Way::LosesAnswer => {
             request.body.clone_from(&body);

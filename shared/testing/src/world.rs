@@ -159,7 +159,7 @@ impl Request {
 
 impl Answer {
     #[expect(clippy::needless_pass_by_value, reason = "it is a constructor")]
-    fn json(value: Value) -> Self {
+    pub(crate) fn json(value: Value) -> Self {
         let headers = vec![("content-type", "application/x-amz-json-1.0".to_owned())];
         Self { status: 200, headers, body: value.to_string().into_bytes() }
     }
