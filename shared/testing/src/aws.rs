@@ -190,7 +190,7 @@ impl Aws {
     /// Puts a gate between the clients and the services, once and for all: it decides how every call
     /// goes, instead of [`when`](Self::when) and [`Weather`].
     pub fn has_gate(&self, gate: Arc<dyn Gate>) {
-        self.0.gate.set(gate).ok();
+        assert!(self.0.gate.set(gate).is_ok(), "there is a gate already");
     }
 
     pub(crate) fn gate(&self) -> Option<&Arc<dyn Gate>> {

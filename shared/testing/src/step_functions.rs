@@ -158,7 +158,9 @@ impl SimulatedStepFunctions {
     pub fn starts(&self, name: &str, input: &str) {
         let mut world = self.aws.world();
         let now = world.now();
-        world.step_functions.start(name, input, now).ok();
+        if let Err(error) = world.step_functions.start(name, input, now) {
+            assert_eq!(error.code, "ExecutionAlreadyExists", "{}", error.message);
+        }
     }
 
     /// An execution that exists, whatever its state machine.
