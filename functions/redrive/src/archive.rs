@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use aws_sdk_s3::{
     Client,
     error::{ProvideErrorMetadata, SdkError},
+    operation::list_objects_v2::ListObjectsV2Error,
     primitives::ByteStream,
 };
 use aws_smithy_types::base64;
@@ -186,7 +187,54 @@ impl Archive {
         Ok(keys)
     }
 
+    /// The key after which the documents of this day and of later ones are.
+    pub(crate) fn before_day(time: Timestamp, zone: &TimeZone) -> String {
+        format!("{FOLDER}date={}", time.to_zoned(zone.clone()).strftime("%Y-%m-%d"))
+    }
+
+    /// Keys of documents after this one, by day, and whether these are all.
+    pub(crate) async fn page(
+        &self,
+        after: &str,
+    ) -> Result<(Vec<String>, bool), SdkError<ListObjectsV2Error>> {
+        let list = self.client.list_objects_v2().bucket(&self.bucket).prefix(FOLDER);
+        let page = list.start_after(after).send().await?;
+        let keys = page.contents.unwrap_or_default().into_iter().filter_map(|object| object.key);
+        Ok((keys.collect(), page.is_truncated != Some(true)))
+    }
+
+    /// The events that this document is the end of: those that neither the redrive nor a restore
+    /// has sent. None if it is no document.
+    pub(crate) async fn given_up_in(&self, key: &str) -> Result<Vec<Event>, ArchiveError> {
+        let document = match self.get(key).await {
+            Ok(stored) => stored.document,
+            Err(ArchiveError::Json(_) | ArchiveError::Missing(_)) => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let events: Vec<Event> =
+            serde_json::from_value(document["events"].clone()).unwrap_or_default();
+        let sent = [&document["redriven"], &document["restored"]["executions"]];
+        let sent: Vec<&str> = sent
+            .into_iter()
+            .filter_map(Value::as_array)
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
+        let is_sent = |event: &Event| sent.contains(&event.execution_name().as_str());
+        Ok(events.into_iter().filter(|event| !is_sent(event)).collect())
+    }
+
     pub(crate) async fn get(&self, key: &str) -> Result<Stored, ArchiveError> {
+        let (bytes, e_tag) = self.read(key).await?;
+        Ok(Stored { document: serde_json::from_slice(&bytes)?, e_tag })
+    }
+
+    /// What was saved under this key.
+    pub(crate) async fn bytes(&self, key: &str) -> Result<Vec<u8>, ArchiveError> {
+        self.read(key).await.map(|(bytes, _)| bytes)
+    }
+
+    async fn read(&self, key: &str) -> Result<(Vec<u8>, String), ArchiveError> {
         let answer = self.client.get_object().bucket(&self.bucket).key(key).send().await;
         let answer = answer.map_err(|error| refused(key, &error))?;
         let e_tag = answer.e_tag.unwrap_or_default();
@@ -194,7 +242,14 @@ impl Archive {
             key: key.to_owned(),
             error: error.to_string(),
         })?;
-        Ok(Stored { document: serde_json::from_slice(&bytes.into_bytes())?, e_tag })
+        Ok((bytes.to_vec(), e_tag))
+    }
+
+    /// Writes what is no document of a dead letter, instead of what was there.
+    pub(crate) async fn save(&self, key: &str, bytes: Vec<u8>) -> Result<(), ArchiveError> {
+        let put = self.client.put_object().bucket(&self.bucket).key(key);
+        put.body(ByteStream::from(bytes)).send().await.map_err(|error| refused(key, &error))?;
+        Ok(())
     }
 
     /// Writes a document over the one that was read.

@@ -3,6 +3,8 @@ use std::ops::RangeInclusive;
 use jiff::tz::TimeZone;
 use platform::Settings;
 
+use crate::reconcile::ENTRY_BYTES;
+
 /// The defaults of a run; an invocation event may override those that a request has.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -18,6 +20,10 @@ pub struct Config {
     pub canary_messages: u64,
     /// As the forwarder has it: how many leading segments of the key name the message group.
     pub group_key_segments: usize,
+    /// How far back a ledger looks.
+    pub reconcile_days: u32,
+    /// Writes that a ledger keeps in memory at a time.
+    pub most_entries: usize,
 }
 
 /// What settings and requests may say.
@@ -37,8 +43,20 @@ impl Config {
             max_per_second: (rate > 0).then_some(rate),
             canary_messages: settings.number("CANARY_MESSAGES", 3, CANARIES),
             group_key_segments: settings.number("GROUP_KEY_SEGMENTS", 2, 1..=100),
+            reconcile_days: settings.number("RECONCILE_DAYS", 7, 1..=90),
+            most_entries: most_entries(settings.number(
+                "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
+                256,
+                128..=10_240,
+            )),
         }
     }
+}
+
+/// A quarter of the memory: a vector that grows has two others in hand, and a run that stops saves
+/// a copy.
+fn most_entries(megabytes: usize) -> usize {
+    megabytes * 1024 * 1024 / 4 / ENTRY_BYTES
 }
 
 fn time_zone(settings: &Settings<'_>) -> TimeZone {

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use aws_sdk_sqs::{
     Client,
     error::{ProvideErrorMetadata, SdkError},
+    operation::get_queue_attributes::GetQueueAttributesError,
     types::{
         ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry,
         ListMessageMoveTasksResultEntry, Message as SqsMessage, MessageSystemAttributeName,
@@ -12,7 +13,7 @@ use aws_sdk_sqs::{
     },
 };
 use jiff::Timestamp;
-use platform::{Attribute, InWords};
+use platform::{Attribute, Depth, InWords};
 use tracing::warn;
 
 use crate::{Error, failed_execution::FailedExecution};
@@ -46,14 +47,6 @@ pub struct DeadLetter {
     pub moved_by_sqs: bool,
     /// What its body says about a failed execution.
     pub(crate) failed_execution: Option<FailedExecution>,
-}
-
-/// How full the queue is, approximately.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Depth {
-    /// All messages, hidden ones included.
-    pub(crate) messages: u64,
-    pub(crate) hidden: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -199,25 +192,8 @@ impl DeadLetterQueue {
     }
 
     /// How full the queue is.
-    pub(crate) async fn depth(&self) -> Result<Depth, Error> {
-        let names = [
-            QueueAttributeName::ApproximateNumberOfMessages,
-            QueueAttributeName::ApproximateNumberOfMessagesNotVisible,
-            QueueAttributeName::ApproximateNumberOfMessagesDelayed,
-        ];
-        let answer = self
-            .client
-            .get_queue_attributes()
-            .queue_url(&self.url)
-            .set_attribute_names(Some(names.to_vec()))
-            .send()
-            .await
-            .map_err(|error| Error::Attributes(Box::new(error)))?;
-        let attributes = answer.attributes.unwrap_or_default();
-        let count = |name| attributes.get(name).and_then(|text: &String| text.parse::<u64>().ok());
-        let hidden = count(&QueueAttributeName::ApproximateNumberOfMessagesNotVisible);
-        let messages = names.iter().filter_map(count).sum();
-        Ok(Depth { messages, hidden: hidden.unwrap_or(0) })
+    pub(crate) async fn depth(&self) -> Result<Depth, SdkError<GetQueueAttributesError>> {
+        platform::depth(&self.client, &self.url).await
     }
 }
 

@@ -21,6 +21,8 @@ pub enum Error {
     Archive(#[source] ArchiveError),
     #[error("{0}")]
     Move(String),
+    #[error("cannot tell what became of what was written: {0}")]
+    Reconcile(String),
     #[error("cannot read the attributes of the dead-letter queue: {}", platform::InWords(&**.0))]
     Attributes(Box<SdkError<GetQueueAttributesError>>),
 }
@@ -31,14 +33,7 @@ impl Error {
     /// somebody has to repair.
     pub(crate) fn may_pass(&self) -> bool {
         match self {
-            Self::Receive(error) => match &**error {
-                SdkError::ServiceError(refusal) => {
-                    refusal.raw().status().is_server_error()
-                        || error.code().is_some_and(is_of_the_moment)
-                }
-                SdkError::ConstructionFailure(_) => false,
-                _ => true,
-            },
+            Self::Receive(error) => may_pass(error),
             _ => true,
         }
     }
@@ -53,6 +48,17 @@ impl Error {
             Self::Receive(error) => error.code(),
             _ => None,
         }
+    }
+}
+
+/// Whether waiting may help after this error.
+pub(crate) fn may_pass<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
+    match error {
+        SdkError::ServiceError(refusal) => {
+            refusal.raw().status().is_server_error() || error.code().is_some_and(is_of_the_moment)
+        }
+        SdkError::ConstructionFailure(_) => false,
+        _ => true,
     }
 }
 
@@ -72,6 +78,7 @@ impl From<Error> for lambda_runtime::Diagnostic {
             Error::Incomplete { .. } => "Incomplete",
             Error::Archive(_) => "Archive",
             Error::Move(_) => "Move",
+            Error::Reconcile(_) => "Reconcile",
             Error::Attributes(_) => "Attributes",
         };
         Self { error_type: error_type.to_owned(), error_message: error.to_string() }

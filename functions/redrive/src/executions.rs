@@ -5,9 +5,14 @@ use std::time::{Duration, SystemTime};
 use aws_sdk_sfn::{
     Client,
     error::{ProvideErrorMetadata, SdkError},
-    operation::describe_execution::{DescribeExecutionError, DescribeExecutionOutput},
+    operation::{
+        describe_execution::{DescribeExecutionError, DescribeExecutionOutput},
+        list_executions::ListExecutionsError,
+    },
+    primitives::DateTime,
     types::ExecutionStatus,
 };
+use jiff::Timestamp;
 use platform::InWords;
 use tokio::time::{Instant, sleep};
 
@@ -18,9 +23,25 @@ const THROTTLE_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone)]
 pub struct Executions {
     client: Client,
+    state_machine_arn: String,
     /// The ARN of an execution, without the name at its end.
     arn_prefix: String,
 }
+
+/// An execution as a listing shows it.
+#[derive(Debug, Clone)]
+pub(crate) struct Listed {
+    pub(crate) name: String,
+    pub(crate) status: ExecutionStatus,
+    pub(crate) started: Timestamp,
+    pub(crate) stopped: Option<Timestamp>,
+}
+
+/// A page of executions, and the token of the next one.
+pub(crate) type Page = (Vec<Listed>, Option<String>);
+
+/// Executions on one page: <https://docs.aws.amazon.com/step-functions/latest/apireference/API_ListExecutions.html>.
+const PAGE: i32 = 1_000;
 
 /// How an execution is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +61,7 @@ pub(crate) enum ExecutionState {
 impl Executions {
     pub fn new(client: Client, state_machine_arn: &str) -> Self {
         let arn_prefix = state_machine_arn.replacen(":stateMachine:", ":execution:", 1);
-        Self { client, arn_prefix }
+        Self { client, state_machine_arn: state_machine_arn.to_owned(), arn_prefix }
     }
 
     /// How the execution of this name is doing, if it was started at `since` or later. An error
@@ -83,6 +104,23 @@ impl Executions {
         }
     }
 
+    /// A page of all executions of the state machine, the newest first. The token is that of the page
+    /// before.
+    pub(crate) async fn page(
+        &self,
+        token: Option<String>,
+    ) -> Result<Page, SdkError<ListExecutionsError>> {
+        let call = self.client.list_executions().state_machine_arn(&self.state_machine_arn);
+        let answer = call.max_results(PAGE).set_next_token(token).send().await?;
+        let listed = answer.executions.into_iter().map(|execution| Listed {
+            name: execution.name,
+            status: execution.status,
+            started: timestamp(&execution.start_date).unwrap_or(Timestamp::MAX),
+            stopped: execution.stop_date.as_ref().and_then(timestamp),
+        });
+        Ok((listed.collect(), answer.next_token))
+    }
+
     /// The input of an execution; none if Step Functions does not have it (any more).
     pub(crate) async fn input_of(&self, arn: &str) -> Result<Option<String>, String> {
         match self.client.describe_execution().execution_arn(arn).send().await {
@@ -99,6 +137,11 @@ impl Executions {
     pub(crate) fn arn_of(&self, name: &str) -> String {
         format!("{}:{name}", self.arn_prefix)
     }
+}
+
+/// A time of the SDK.
+pub(crate) fn timestamp(time: &DateTime) -> Option<Timestamp> {
+    Timestamp::new(time.secs(), i32::try_from(time.subsec_nanos()).ok()?).ok()
 }
 
 fn state(execution: &DescribeExecutionOutput) -> ExecutionState {

@@ -1,7 +1,7 @@
 use jiff::Timestamp;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use platform::{Deadline, Metrics, Queue, Settings};
-use redrive::{Archive, Config, DeadLetterQueue, Executions, Redriver};
+use redrive::{Archive, Config, DeadLetterQueue, Executions, Redriver, Uploads};
 use serde_json::value::RawValue;
 
 #[tokio::main(flavor = "current_thread")]
@@ -10,6 +10,16 @@ async fn main() -> Result<(), Error> {
         platform::init_log(settings.optional("RUST_LOG"));
         let sdk = platform::sdk_config(settings)?;
         let sqs = aws_sdk_sqs::Client::new(&sdk);
+        let s3 = aws_sdk_s3::Client::new(&sdk);
+        let max_bytes = settings.number("MAX_OBJECT_BYTES", 0, 0..=u64::MAX);
+        let uploads = settings.optional("UPLOAD_BUCKET").map(|bucket| Uploads {
+            client: s3.clone(),
+            bucket,
+            region: settings.required("AWS_REGION"),
+            key_prefix: settings.optional("KEY_PREFIX").unwrap_or_default(),
+            key_suffix: settings.optional("KEY_SUFFIX").unwrap_or_default(),
+            max_bytes: (max_bytes > 0).then_some(max_bytes),
+        });
         Ok::<_, Error>(Redriver {
             config: Config::read(settings),
             metrics: Metrics::new(
@@ -20,15 +30,16 @@ async fn main() -> Result<(), Error> {
                 sqs.clone(),
                 settings.required("DEAD_LETTER_QUEUE_URL"),
             ),
-            work_queue: Queue::new(sqs, settings.required("WORK_QUEUE_URL")),
-            archive: Archive::new(
-                aws_sdk_s3::Client::new(&sdk),
-                settings.required("ARCHIVE_BUCKET"),
-            ),
+            work_queue: Queue::new(sqs.clone(), settings.required("WORK_QUEUE_URL")),
+            other_dead_letter_queue: settings
+                .optional("OTHER_DEAD_LETTER_QUEUE_URL")
+                .map(|url: String| DeadLetterQueue::new(sqs.clone(), url)),
+            archive: Archive::new(s3, settings.required("ARCHIVE_BUCKET")),
             executions: Executions::new(
                 aws_sdk_sfn::Client::new(&sdk),
                 &settings.required("STATE_MACHINE_ARN"),
             ),
+            uploads,
         })
     })??;
     lambda_runtime::run(service_fn(async |event: LambdaEvent<Box<RawValue>>| {

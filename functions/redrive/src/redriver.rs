@@ -7,8 +7,9 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::{
-    Archive, Config, DeadLetterQueue, Error, Executions, Moved, Report, Restored, Stopped, managed,
-    metrics,
+    Archive, Config, DeadLetterQueue, Error, Executions, Ledger, Moved, Report, Restored, Stopped,
+    Uploads, managed, metrics,
+    reconcile::Reconciler,
     request::{Request, Selection},
     restore::Restorer,
     run::Run,
@@ -27,6 +28,11 @@ pub struct Redriver {
     pub work_queue: Queue,
     pub archive: Archive,
     pub executions: Executions,
+    /// Where letters of this stack are too: those of no queue, where this one is about a FIFO queue,
+    /// and the other way round.
+    pub other_dead_letter_queue: Option<DeadLetterQueue>,
+    /// What is uploaded, to be compared with what became of it.
+    pub uploads: Option<Uploads>,
 }
 
 /// What the function answers, by mode.
@@ -36,6 +42,7 @@ pub enum Answer {
     Report(Box<Report>),
     Moved(Moved),
     Restored(Restored),
+    Ledger(Box<Ledger>),
 }
 
 impl Redriver {
@@ -75,6 +82,15 @@ impl Redriver {
                 };
                 let run = Box::pin(restorer.run(&request));
                 run.await.map(Answer::Restored)
+            }
+            Request::Reconcile(request) => {
+                let uploads = self.uploads.as_ref().ok_or_else(|| {
+                    let problem = "mode `reconcile`: this function has no UPLOAD_BUCKET";
+                    Error::Request(problem.to_owned())
+                })?;
+                let reconciler = Reconciler { redriver: self, uploads, now, stop_by, end_by };
+                let run = Box::pin(reconciler.run(request));
+                run.await.map(Box::new).map(Answer::Ledger)
             }
         }
     }

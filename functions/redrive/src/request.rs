@@ -1,10 +1,11 @@
 use std::{fmt::Display, ops::RangeInclusive, time::Duration};
 
-use jiff::{Timestamp, Zoned};
+use jiff::{SignedDuration, Timestamp, Zoned};
 use serde::Deserialize;
 
 use crate::{
     Config, Error, archive, config,
+    reconcile::{self, Reconcile, Scope},
     restore::{Documents, RestoreRequest},
 };
 
@@ -21,6 +22,7 @@ pub(crate) enum Request {
     MoveState,
     /// Stops the move task that is under way.
     CancelMove,
+    Reconcile(Reconcile),
 }
 
 /// What a selective run is to do.
@@ -67,6 +69,13 @@ struct Overrides {
     ids: Option<Vec<String>>,
     older_than_hours: Option<u32>,
     newer_than_hours: Option<u32>,
+    since: Option<Timestamp>,
+    until: Option<Timestamp>,
+    fix: Option<bool>,
+    start_forgotten: Option<bool>,
+    /// Said by the schedule.
+    nightly: Option<bool>,
+    next: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
@@ -79,7 +88,12 @@ enum Mode {
     MoveState,
     CancelMove,
     Restore,
+    Reconcile,
 }
+
+/// How long ago a write must be to be in a ledger, unless somebody asks for later ones: most events
+/// have arrived by then.
+const SETTLED_AFTER: Duration = Duration::from_hours(1);
 
 /// The fields by which the event of an EventBridge rule or schedule is known.
 #[derive(Debug, Deserialize)]
@@ -104,8 +118,11 @@ impl Request {
         let max_messages = within("maxMessages", overrides.max_messages, &config::MESSAGES)?;
         let rate = within("maxPerSecond", overrides.max_per_second, &config::PER_SECOND)?;
         let max_per_second = rate.or(config.max_per_second);
+        if matches!(overrides.mode, Mode::Reconcile) {
+            return overrides.reconcile(max_per_second, config, now).map(Self::Reconcile);
+        }
         match (overrides.mode, overrides.keys, overrides.prefix) {
-            (Mode::Selective | Mode::Archive, ..) => {}
+            (Mode::Selective | Mode::Archive | Mode::Reconcile, ..) => {}
             (Mode::Managed, ..) => return Ok(Self::Managed { max_per_second }),
             (Mode::MoveState, ..) => return Ok(Self::MoveState),
             (Mode::CancelMove, ..) => return Ok(Self::CancelMove),
@@ -165,36 +182,104 @@ impl Request {
 impl Overrides {
     /// A field that its mode would ignore was meant to do something.
     fn check_mode(&self) -> Result<(), Error> {
-        let selection = [
-            ("before", self.before.is_some()),
-            ("errorClass", self.error_class.is_some()),
-            ("keyPrefix", self.key_prefix.is_some()),
-            ("ids", self.ids.is_some()),
-            ("olderThanHours", self.older_than_hours.is_some()),
-            ("newerThanHours", self.newer_than_hours.is_some()),
+        use Mode::{Archive, Managed, Reconcile, Restore, Selective};
+        let fields: [(&str, bool, &[Mode]); 19] = [
+            ("before", self.before.is_some(), &[Selective, Archive]),
+            ("errorClass", self.error_class.is_some(), &[Selective, Archive]),
+            ("keyPrefix", self.key_prefix.is_some(), &[Selective, Archive]),
+            ("ids", self.ids.is_some(), &[Selective, Archive]),
+            ("olderThanHours", self.older_than_hours.is_some(), &[Selective, Archive]),
+            ("newerThanHours", self.newer_than_hours.is_some(), &[Selective, Archive]),
+            ("maxRedrives", self.max_redrives.is_some(), &[Selective]),
+            ("canaryMessages", self.canary_messages.is_some(), &[Selective]),
+            ("dryRun", self.dry_run.is_some(), &[Selective, Archive, Restore]),
+            ("maxMessages", self.max_messages.is_some(), &[Selective, Archive, Restore]),
+            ("keys", self.keys.is_some(), &[Restore]),
+            ("prefix", self.prefix.is_some(), &[Restore, Reconcile]),
+            (
+                "maxPerSecond",
+                self.max_per_second.is_some(),
+                &[Selective, Managed, Restore, Reconcile],
+            ),
+            ("since", self.since.is_some(), &[Reconcile]),
+            ("until", self.until.is_some(), &[Reconcile]),
+            ("fix", self.fix.is_some(), &[Reconcile]),
+            ("startForgotten", self.start_forgotten.is_some(), &[Reconcile]),
+            ("nightly", self.nightly.is_some(), &[Reconcile]),
+            ("next", self.next.is_some(), &[Reconcile]),
         ];
-        let redrive = [
-            ("maxRedrives", self.max_redrives.is_some()),
-            ("canaryMessages", self.canary_messages.is_some()),
-        ];
-        let bounds =
-            [("dryRun", self.dry_run.is_some()), ("maxMessages", self.max_messages.is_some())];
-        let rate = [("maxPerSecond", self.max_per_second.is_some())];
-        let restore = [("keys", self.keys.is_some()), ("prefix", self.prefix.is_some())];
-        let all_but_rate = [&selection[..], &redrive, &bounds, &restore].concat();
-        let (mode, ignored) = match self.mode {
-            Mode::Selective => ("selective", restore.to_vec()),
-            Mode::Archive => ("archive", [&redrive[..], &rate, &restore].concat()),
-            Mode::Managed => ("managed", all_but_rate),
-            Mode::MoveState => ("moveState", [&all_but_rate[..], &rate].concat()),
-            Mode::CancelMove => ("cancelMove", [&all_but_rate[..], &rate].concat()),
-            Mode::Restore => ("restore", [&selection[..], &redrive].concat()),
-        };
-        match ignored.iter().find(|(_, given)| *given) {
-            Some((field, _)) => {
+        let ignored = fields.iter().find(|(_, given, modes)| *given && !modes.contains(&self.mode));
+        match ignored {
+            Some((field, ..)) => {
+                let mode = self.mode.name();
                 Err(Error::Request(format!("`{field}`: has no effect in mode `{mode}`")))
             }
             None => Ok(()),
+        }
+    }
+
+    /// Which ledger to make.
+    fn reconcile(
+        self,
+        max_per_second: Option<u32>,
+        config: &Config,
+        now: Timestamp,
+    ) -> Result<Reconcile, Error> {
+        let refuse =
+            |field: &str, problem: &str| Err(Error::Request(format!("`{field}`: {problem}")));
+        if let Some(next) = self.next {
+            let others = [
+                ("since", self.since.is_some()),
+                ("until", self.until.is_some()),
+                ("fix", self.fix.is_some()),
+                ("startForgotten", self.start_forgotten.is_some()),
+                ("prefix", self.prefix.is_some()),
+                ("maxPerSecond", self.max_per_second.is_some()),
+                ("nightly", self.nightly.is_some()),
+            ];
+            if let Some((field, _)) = others.iter().find(|(_, given)| *given) {
+                return refuse(field, "has no effect beside `next`");
+            }
+            if !next.starts_with(reconcile::FOLDER) {
+                return refuse("next", "expected the `next` of a run that has stopped");
+            }
+            return Ok(Reconcile::Continued(next));
+        }
+        let days = SignedDuration::from_hours(i64::from(config.reconcile_days) * 24);
+        let until = self.until.unwrap_or(now.saturating_sub(SETTLED_AFTER).unwrap_or(now));
+        let since = self.since.unwrap_or(now.saturating_sub(days).unwrap_or(Timestamp::MIN));
+        if until > now {
+            return refuse("until", "expected a time that has passed");
+        }
+        if since >= until {
+            return refuse("since", "expected a time before `until`");
+        }
+        let scope = Scope {
+            since,
+            until,
+            prefix: self.prefix.unwrap_or_default(),
+            fix: self.fix.unwrap_or(false),
+            start_forgotten: self.start_forgotten.unwrap_or(false),
+            max_per_second,
+        };
+        Ok(if self.nightly == Some(true) {
+            Reconcile::Nightly(scope)
+        } else {
+            Reconcile::ByHand(scope)
+        })
+    }
+}
+
+impl Mode {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Selective => "selective",
+            Self::Archive => "archive",
+            Self::Managed => "managed",
+            Self::MoveState => "moveState",
+            Self::CancelMove => "cancelMove",
+            Self::Restore => "restore",
+            Self::Reconcile => "reconcile",
         }
     }
 }
@@ -293,6 +378,8 @@ mod tests {
             max_per_second: Some(100),
             canary_messages: 3,
             group_key_segments: 2,
+            reconcile_days: 7,
+            most_entries: 1_000,
         };
         Request::read(event, &config, now.parse().expect("time"))
     }

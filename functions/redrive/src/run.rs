@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::{StreamExt, future, stream};
 use jiff::Timestamp;
-use platform::Pacer;
+use platform::{Depth, InWords, Pacer};
 use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
@@ -12,7 +12,7 @@ use crate::{
     Error, Redriver, Report, Stopped,
     allowance::Allowance,
     canary::Canaries,
-    dead_letters::{Depth, MAX_MESSAGES},
+    dead_letters::MAX_MESSAGES,
     fate::Tally,
     met::Met,
     receive::{End, Pass, Receiver},
@@ -197,7 +197,9 @@ impl<'a> Run<'a> {
         let until = self.end_by.min(now + LONGEST_LOOK).max(now + LAST_LOOK);
         match timeout_at(until, self.redriver.dead_letter_queue.depth()).await {
             Ok(Ok(depth)) => return Some(depth),
-            Ok(Err(error)) => warn!(error = %error, "redrive cannot tell what is left"),
+            Ok(Err(error)) => {
+                warn!(error = %InWords(&error), "redrive cannot tell what is left");
+            }
             Err(_) => warn!("redrive was not told in time what is left"),
         }
         None

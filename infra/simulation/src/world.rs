@@ -155,6 +155,8 @@ impl World {
                 work_queue: queue(&work),
                 archive: Archive::new(aws.s3().client(), ARCHIVE),
                 executions: Executions::new(aws.step_functions().client(), &machine),
+                other_dead_letter_queue: None,
+                uploads: None,
             },
             aws,
             state,

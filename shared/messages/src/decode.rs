@@ -418,7 +418,7 @@ fn event(envelope: &'static str, at: &Place<'_>, s3: S3Event<'_>) -> Outcome<Eve
 }
 
 /// Decodes a key as S3 encodes it in notifications: `application/x-www-form-urlencoded`, in UTF-8.
-fn form_decode(key: &str) -> Result<String, &'static str> {
+pub fn form_decode(key: &str) -> Result<String, &'static str> {
     let spaced = key.replace('+', " ");
     percent_decode(spaced.as_bytes())
         .decode_utf8()

@@ -89,6 +89,44 @@ pub(crate) struct S3Event<'a> {
     pub(crate) sequencer: Option<String>,
 }
 
+/// A version of an object as a listing of its bucket shows it.
+#[derive(Debug, Clone, Copy)]
+pub struct Version<'a> {
+    pub region: &'a str,
+    pub bucket: &'a str,
+    /// In no encoding.
+    pub key: &'a str,
+    pub version_id: &'a str,
+    /// Without quotes.
+    pub e_tag: &'a str,
+    /// Bytes.
+    pub size: u64,
+    /// When it was last modified, which for a version is when it was written.
+    pub written: Timestamp,
+}
+
+impl From<Version<'_>> for Event {
+    /// The event of this write. It has the id of the event that S3 has notified of, and no sequencer,
+    /// which no listing shows. Nor does a listing show how the object was written: only uploads in
+    /// parts are known, by their entity tags.
+    fn from(version: Version<'_>) -> Self {
+        let Version { region, bucket, key, version_id, e_tag, size, written } = version;
+        let name = if e_tag.contains('-') { "CompleteMultipartUpload" } else { "Put" };
+        S3Event {
+            region,
+            name: Cow::Owned(format!("ObjectCreated:{name}")),
+            time: written,
+            bucket,
+            key: key.to_owned(),
+            version_id: Some(version_id.to_owned()),
+            e_tag: Some(e_tag.to_owned()),
+            size: Some(size),
+            sequencer: None,
+        }
+        .into()
+    }
+}
+
 impl From<S3Event<'_>> for Event {
     fn from(s3: S3Event<'_>) -> Self {
         let sequencer = s3.sequencer.map(|text| format!("{:0>32}", text.to_ascii_uppercase()));
@@ -129,6 +167,16 @@ impl Event {
             0 => self.id.to_string(),
             attempt => format!("{}-r{attempt}", self.id),
         }
+    }
+
+    /// The id and the attempt in the name of an execution. None if no message of Sluice has started
+    /// it.
+    pub fn read_execution_name(name: &str) -> Option<(EventId, u32)> {
+        let (id, attempt) = match name.split_once("-r") {
+            None => (name, 0),
+            Some((id, attempt)) => (id, attempt.parse().ok().filter(|attempt| *attempt > 0)?),
+        };
+        Some((EventId::try_from(id.to_owned()).ok()?, attempt))
     }
 
     /// Whether the event says that an object was written, so that there is content to process.

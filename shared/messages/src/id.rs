@@ -31,6 +31,7 @@ pub(crate) struct Identity<'a> {
 
 impl EventId {
     const DIGITS: usize = 40;
+    const BYTES: usize = Self::DIGITS / 2;
 
     /// Digests `family \0 bucket \0 key \0 version`. The key may hold any byte, NUL included; the
     /// other parts hold none (the decoder refuses them), so the split is unambiguous.
@@ -45,7 +46,7 @@ impl EventId {
             digest.update(time);
         }
         let mut hex = String::with_capacity(Self::DIGITS);
-        for byte in digest.finalize().iter().take(Self::DIGITS / 2) {
+        for byte in digest.finalize().iter().take(Self::BYTES) {
             for digit in [byte >> 4, byte & 0xf] {
                 hex.push(char::from(if digit < 10 { b'0' + digit } else { b'a' + digit - 10 }));
             }
@@ -55,6 +56,25 @@ impl EventId {
 
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The id of a write, by what a listing of the bucket shows.
+    pub fn of_write(bucket: &str, key: &str, version_id: &str) -> Self {
+        let family = "ObjectCreated";
+        Self::of(Identity { family, bucket, key, version: Some(version_id), time: "" })
+    }
+
+    /// The bytes that the digits stand for.
+    pub fn to_bytes(&self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        for (byte, digits) in bytes.iter_mut().zip(self.0.as_bytes().chunks_exact(2)) {
+            let [high, low] = [digits[0], digits[1]].map(|digit| match digit {
+                b'0'..=b'9' => digit - b'0',
+                _ => digit.wrapping_sub(b'a').wrapping_add(10),
+            });
+            *byte = high << 4 | low;
+        }
+        bytes
     }
 }
 

@@ -15,7 +15,7 @@ mod numbers;
 mod schema;
 
 pub use attributes::{DEFERRALS, DEFERRED_SINCE, ERROR_CLASS, ERROR_MESSAGE, ErrorClass, REDRIVES};
-pub use decode::{DecodeError, decode, decode_failed_input};
-pub use event::{Event, Object};
+pub use decode::{DecodeError, decode, decode_failed_input, form_decode};
+pub use event::{Event, Object, Version};
 pub use id::{EventId, InvalidEventId};
 pub use input::{Content, ExecutionInput};

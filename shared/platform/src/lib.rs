@@ -19,5 +19,5 @@ pub use log::{init as init_log, to as log_to};
 pub use message::{Attribute, MAX_MESSAGE_BYTES, Message};
 pub use metrics::Metrics;
 pub use pacer::Pacer;
-pub use queue::{Queue, SendError, is_fifo};
+pub use queue::{Depth, Queue, SendError, depth, is_fifo};
 pub use settings::{Settings, SettingsError};

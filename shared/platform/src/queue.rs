@@ -10,8 +10,10 @@ use std::{
 use aws_sdk_sqs::{
     Client,
     error::{ProvideErrorMetadata, SdkError},
-    operation::send_message_batch::SendMessageBatchError,
-    types::{BatchResultErrorEntry, ChangeMessageVisibilityBatchRequestEntry},
+    operation::{
+        get_queue_attributes::GetQueueAttributesError, send_message_batch::SendMessageBatchError,
+    },
+    types::{BatchResultErrorEntry, ChangeMessageVisibilityBatchRequestEntry, QueueAttributeName},
 };
 use futures::{StreamExt, stream};
 use tokio::time::{Instant, sleep, timeout_at};
@@ -36,6 +38,32 @@ const CONCURRENCY: usize = 4;
 /// has a dot.
 pub fn is_fifo(queue_url: &str) -> bool {
     queue_url.ends_with(FIFO_SUFFIX)
+}
+
+/// How full a queue is, approximately.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Depth {
+    /// All messages, hidden and delayed ones included.
+    pub messages: u64,
+    pub hidden: u64,
+}
+
+/// How full a queue is.
+pub async fn depth(
+    client: &Client,
+    queue_url: &str,
+) -> Result<Depth, SdkError<GetQueueAttributesError>> {
+    let names = [
+        QueueAttributeName::ApproximateNumberOfMessages,
+        QueueAttributeName::ApproximateNumberOfMessagesNotVisible,
+        QueueAttributeName::ApproximateNumberOfMessagesDelayed,
+    ];
+    let call = client.get_queue_attributes().queue_url(queue_url);
+    let answer = call.set_attribute_names(Some(names.to_vec())).send().await?;
+    let attributes = answer.attributes.unwrap_or_default();
+    let count = |name| attributes.get(name).and_then(|text: &String| text.parse::<u64>().ok());
+    let hidden = count(&QueueAttributeName::ApproximateNumberOfMessagesNotVisible);
+    Ok(Depth { messages: names.iter().filter_map(count).sum(), hidden: hidden.unwrap_or(0) })
 }
 
 /// Why a message is not known to be on the queue. It may be there all the same: a repeat is
@@ -74,6 +102,11 @@ impl Queue {
 
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// How full it is.
+    pub async fn depth(&self) -> Result<Depth, SdkError<GetQueueAttributesError>> {
+        depth(&self.client, &self.url).await
     }
 
     /// Sends all messages and tells for each, in their order, whether the queue has confirmed it.

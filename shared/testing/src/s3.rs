@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use jiff::{Timestamp, fmt::rfc2822};
-use percent_encoding::percent_decode_str;
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -199,6 +199,9 @@ pub(crate) fn decode(request: &HttpRequest, body: Vec<u8>) -> Request {
         ("continuation-token", "ContinuationToken"),
         ("start-after", "StartAfter"),
         ("max-keys", "MaxKeys"),
+        ("key-marker", "KeyMarker"),
+        ("version-id-marker", "VersionIdMarker"),
+        ("encoding-type", "EncodingType"),
     ] {
         if let Some(value) = query.get(parameter) {
             input.insert(name.to_owned(), json!(value));
@@ -211,6 +214,7 @@ pub(crate) fn decode(request: &HttpRequest, body: Vec<u8>) -> Request {
     }
     let operation = match (request.method(), key.is_empty()) {
         ("GET", true) if query.contains_key("list-type") => "ListObjectsV2",
+        ("GET", true) if query.contains_key("versions") => "ListObjectVersions",
         ("GET", false) => "GetObject",
         ("HEAD", false) => "HeadObject",
         ("PUT", false) => "PutObject",
@@ -251,6 +255,7 @@ pub(crate) fn serve(world: &mut World, request: &Request) -> Result<Answer, Serv
         "HeadObject" => read(bucket, request, false),
         "PutObject" => write(bucket, request, now),
         "ListObjectsV2" => Ok(list(bucket, request)),
+        "ListObjectVersions" => Ok(list_versions(bucket, request)),
         other => panic!("{other} is not simulated"),
     }
 }
@@ -322,6 +327,59 @@ fn list(bucket: &Bucket, request: &Request) -> Answer {
     Answer { status: 200, headers, body: xml.into_bytes() }
 }
 
+/// All versions by key, and of each key the newest first:
+/// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectVersions.html>
+fn list_versions(bucket: &Bucket, request: &Request) -> Answer {
+    let prefix = request.text("Prefix");
+    let (key_marker, version_marker) = (request.text("KeyMarker"), request.text("VersionIdMarker"));
+    let keys = bucket.objects.iter().filter(|(key, _)| key.starts_with(prefix));
+    let versions = keys.flat_map(|(_, versions)| versions.iter().rev());
+    let is_at = |object: &Object| {
+        object.key == key_marker && object.version_id.as_deref() == Some(version_marker)
+    };
+    let mut is_behind_marker = false;
+    let mut rest = versions.filter(|object| {
+        let is_behind = object.key.as_str() > key_marker || is_behind_marker;
+        is_behind_marker |= !version_marker.is_empty() && is_at(object);
+        is_behind
+    });
+    let page: Vec<&Object> = rest.by_ref().take(PAGE).collect();
+    let is_truncated = rest.next().is_some();
+    let is_encoded = request.text("EncodingType") == "url";
+    let key_of = |object: &Object| {
+        if is_encoded { form_encoded(&object.key) } else { escaped(&object.key) }
+    };
+    let listed = page.iter().map(|object| {
+        let tag = if object.is_delete_marker { "DeleteMarker" } else { "Version" };
+        let Object { e_tag, content, written, .. } = object;
+        let (key, size) = (key_of(object), content.len());
+        let version = object.version_id.as_deref().unwrap_or("null");
+        format!(
+            "<{tag}><Key>{key}</Key><VersionId>{version}</VersionId>\
+             <LastModified>{}</LastModified><ETag>&quot;{e_tag}&quot;</ETag><Size>{size}</Size></{tag}>",
+            // Whole seconds, as S3 has it.
+            written.strftime("%Y-%m-%dT%H:%M:%S.000Z")
+        )
+    });
+    let listed = listed.collect::<String>();
+    let next = page.last().filter(|_| is_truncated).map(|last| {
+        let version = last.version_id.as_deref().unwrap_or("null");
+        let key = key_of(last);
+        format!(
+            "<NextKeyMarker>{key}</NextKeyMarker>\
+             <NextVersionIdMarker>{version}</NextVersionIdMarker>"
+        )
+    });
+    let encoding = if is_encoded { "<EncodingType>url</EncodingType>" } else { "" };
+    let xml = format!(
+        "<ListVersionsResult>{encoding}<IsTruncated>{is_truncated}</IsTruncated>{}{listed}\
+         </ListVersionsResult>",
+        next.unwrap_or_default(),
+    );
+    let headers = vec![("content-type", "application/xml".to_owned())];
+    Answer { status: 200, headers, body: xml.into_bytes() }
+}
+
 fn listed(object: &Object) -> String {
     let Object { e_tag, content, written, .. } = object;
     let (key, size) = (escaped(&object.key), content.len());
@@ -351,6 +409,11 @@ fn precondition_failed() -> ServiceError {
 
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+/// As S3 encodes keys for XML: like a form.
+fn form_encoded(key: &str) -> String {
+    utf8_percent_encode(key, NON_ALPHANUMERIC).to_string().replace("%20", "+").replace("%2F", "/")
 }
 
 fn http_date(time: Timestamp) -> String {

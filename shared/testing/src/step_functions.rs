@@ -17,6 +17,9 @@ use crate::{
 const MAX_INPUT_BYTES: usize = 262_144;
 const MAX_NAME_CHARS: usize = 80;
 
+/// Executions on a page of a listing.
+const MAX_LISTED: u64 = 1_000;
+
 /// How long the name of a closed execution is taken.
 const NAME_RETENTION: SignedDuration = SignedDuration::from_hours(90 * 24);
 
@@ -332,8 +335,35 @@ pub(crate) fn serve(world: &mut World, request: &Request) -> Result<Value, Servi
             };
             Ok(describe(execution, now))
         }
+        "ListExecutions" => Ok(list(state, request, now)),
         other => panic!("{other} is not simulated"),
     }
+}
+
+/// The newest first: <https://docs.aws.amazon.com/step-functions/latest/apireference/API_ListExecutions.html>
+fn list(state: &State, request: &Request, now: Timestamp) -> Value {
+    let most = request.input["maxResults"].as_u64().unwrap_or(100).min(MAX_LISTED);
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    let mut executions: Vec<&Execution> = state.executions.values().collect();
+    executions.sort_by_key(|execution| std::cmp::Reverse((execution.started, &execution.name)));
+    // A token is the last execution of the page before, as those that start meanwhile are in front.
+    let after = request.input["nextToken"].as_str();
+    let begin = after.and_then(|arn| executions.iter().position(|execution| execution.arn == arn));
+    let mut rest = executions.into_iter().skip(begin.map_or(0, |last| last + 1));
+    let page: Vec<&Execution> = rest.by_ref().take(most).collect();
+    let token = page.last().filter(|_| rest.next().is_some()).map(|last| last.arn.clone());
+    let listed = page.iter().map(|execution| {
+        let mut listed = describe(execution, now);
+        for detail in ["input", "inputDetails", "error", "cause"] {
+            listed.as_object_mut().map(|listed| listed.remove(detail));
+        }
+        listed
+    });
+    let mut answer = json!({ "executions": listed.collect::<Vec<_>>() });
+    if let Some(token) = token {
+        answer["nextToken"] = json!(token);
+    }
+    answer
 }
 
 fn describe(execution: &Execution, now: Timestamp) -> Value {

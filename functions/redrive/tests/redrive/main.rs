@@ -10,6 +10,7 @@ mod fates;
 mod faults;
 mod limits;
 mod modes;
+mod reconcile;
 mod sorting;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -17,7 +18,7 @@ use std::{collections::BTreeMap, time::Duration};
 use jiff::{Timestamp, ToSpan};
 use platform::{Deadline, MAX_MESSAGE_BYTES, Metrics, Queue, Settings};
 use redrive::{
-    Answer, Archive, Config, DeadLetterQueue, Error, Executions, Redriver, Report, Stopped,
+    Answer, Archive, Config, DeadLetterQueue, Error, Executions, Redriver, Report, Stopped, Uploads,
 };
 use serde_json::{Value, json};
 use testing::{
@@ -27,6 +28,9 @@ use tokio::time::{Instant, sleep};
 
 /// The bucket of the archive.
 const ARCHIVE: &str = "archive";
+
+/// The bucket of the uploads.
+const UPLOADS: &str = "device-state";
 
 /// A simulated AWS, and the settings of its redrive.
 struct Stack {
@@ -90,6 +94,15 @@ impl Stack {
             work_queue: Queue::new(work.client(), work.url()),
             archive: Archive::new(self.aws.s3().client(), ARCHIVE),
             executions: Executions::new(machine.client(), &machine.state_machine_arn()),
+            other_dead_letter_queue: None,
+            uploads: Some(Uploads {
+                client: self.aws.s3().client(),
+                bucket: UPLOADS.to_owned(),
+                region: "eu-west-1".to_owned(),
+                key_prefix: String::new(),
+                key_suffix: String::new(),
+                max_bytes: None,
+            }),
         }
     }
 
