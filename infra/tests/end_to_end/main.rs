@@ -16,6 +16,7 @@ mod matrix;
 mod outcomes;
 mod poison;
 mod proxy;
+mod reconcile;
 mod redrive;
 mod redrive_faults;
 mod redrive_scale;

@@ -271,6 +271,19 @@ impl Rights {
                 self.give_up(name).await;
                 self.redrive(json!({})).await.unwrap()["released"] != 0
             }
+            // Only where a write has no execution yet, the ledger asks how full the queue is.
+            ("RedriveRole", "sqs:GetQueueAttributes") if on_work_queue => {
+                let _throttled = self.proxy.inject("StartExecution", name, Fault::Throttled);
+                self.put(&key_of(name), &device_state(name, &json!({}))).await;
+                self.reconcile(json!({})).await
+            }
+            ("RedriveRole", "s3:ListBucketVersions" | "states:ListExecutions") => {
+                self.put(&key_of(name), &device_state(name, &json!({}))).await;
+                self.reconcile(json!({})).await
+            }
+            ("RedriveRole", "s3:GetObject") if grant.resource.ends_with("/ledger/*") => {
+                self.reconcile(json!({ "nightly": true })).await
+            }
             ("RedriveRole", "sqs:GetQueueAttributes") => {
                 !self.redrive(json!({})).await.unwrap()["left"].is_null()
             }
@@ -413,6 +426,13 @@ impl Rights {
 
     async fn redrive(&self, request: Value) -> Result<Value, Value> {
         self.invoke(&self.stack.outputs.redrive_function_name, &request).await
+    }
+
+    /// Whether a ledger of all that was written until now is made.
+    async fn reconcile(&self, mut request: Value) -> bool {
+        request["mode"] = json!("reconcile");
+        request["until"] = json!(jiff::Timestamp::now());
+        self.redrive(request).await.is_ok_and(|ledger| ledger["complete"] == true)
     }
 
     async fn redrive_now(&self) -> Value {

@@ -3,8 +3,8 @@
 //     node evaluate.mjs FOLDER-OF-THE-PACKAGE STATE-MACHINE < a JSON array of cases
 //
 // A case is { "input": text } for the input of an execution, or { "line": text } for a line of a file
-// that is passed by reference. The answer to each is { "state": what the table would hold } or
-// { "refused": why }. Only the path from an input to the write is walked: errors of tasks are for the
+// that is passed by reference, with { "sequencer": text } if its event has one. The answer to each is
+// { "write": the call of DynamoDB } or { "refused": why }. Only the path from an input to the write is walked: errors of tasks are for the
 // emulator.
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -42,7 +42,7 @@ async function chosen(choice, input) {
 }
 
 async function written(state, input) {
-  return { state: await evaluated(state.Arguments.Item.state.S, { states: { input } }) };
+  return { write: await evaluated(state.Arguments, { states: { input } }) };
 }
 
 async function inline(text) {
@@ -51,9 +51,10 @@ async function inline(text) {
   return next === "WriteState" ? written(States.WriteState, input) : { refused: refused ?? next };
 }
 
-async function line(text) {
+async function line(text, sequencer) {
   const value = { index: 0, record: JSON.parse(text) };
-  const event = { id: "", time: "", key: "", sequencer: "" };
+  const file = { id: "id", time: "2026-11-20T21:00:00Z", data: { key: "key", sequencer } };
+  const event = await evaluated(States.WriteRecords.ItemBatcher.BatchInput, { states: { input: file } });
   const context = { Map: { Item: { Index: 0, Value: value } } };
   const states = { context, input: { BatchInput: event, Items: [value] } };
   const input = await evaluated(WriteBatch.ItemSelector, { states });
@@ -64,5 +65,5 @@ async function line(text) {
 
 const cases = JSON.parse(readFileSync(0, "utf8"));
 const answers = [];
-for (const one of cases) answers.push(await ("input" in one ? inline(one.input) : line(one.line)));
+for (const one of cases) answers.push(await ("input" in one ? inline(one.input) : line(one.line, one.sequencer)));
 process.stdout.write(JSON.stringify(answers));

@@ -25,12 +25,15 @@ pub(crate) enum Way {
     ByReference,
 }
 
-/// Asks for all at once, because Node takes its time to start.
 pub(crate) async fn judge(objects: &[(Way, String)]) -> Vec<Answer> {
+    let cases: Vec<Value> = objects.iter().map(|(way, object)| case(*way, object)).collect();
+    ask(&cases).await.iter().map(answer).collect()
+}
+
+/// Asks for all at once, because Node takes its time to start.
+pub(crate) async fn ask(cases: &[Value]) -> Vec<Value> {
     let project = Project::find().unwrap();
     let jsonata = Tools::install_jsonata(&project).await.unwrap();
-    let cases: Vec<Value> = objects.iter().map(|(way, object)| case(*way, object)).collect();
-
     let mut node = jsonata
         .script(&Path::new(env!("CARGO_MANIFEST_DIR")).join("state_machine/evaluate.mjs"))
         .arg(project.root.join("infra/state-machine.asl.json"))
@@ -39,13 +42,13 @@ pub(crate) async fn judge(objects: &[(Way, String)]) -> Vec<Answer> {
         .spawn()
         .unwrap();
     let mut stdin = node.stdin.take().unwrap();
-    stdin.write_all(&serde_json::to_vec(&cases).unwrap()).unwrap();
+    stdin.write_all(&serde_json::to_vec(cases).unwrap()).unwrap();
     drop(stdin);
     let output = node.wait_with_output().unwrap();
     assert!(output.status.success(), "evaluate.mjs: {}", output.status);
     let answers: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(answers.len(), objects.len());
-    answers.iter().map(answer).collect()
+    assert_eq!(answers.len(), cases.len());
+    answers
 }
 
 fn case(way: Way, object: &str) -> Value {
@@ -71,7 +74,7 @@ fn event() -> Event {
 }
 
 fn answer(answer: &Value) -> Answer {
-    match (answer["state"].as_str(), answer["refused"].as_str()) {
+    match (answer["write"]["Item"]["state"]["S"].as_str(), answer["refused"].as_str()) {
         (Some(text), None) => Answer::Written(text.to_owned()),
         (None, Some(reason)) => Answer::Refused(reason.to_owned()),
         _ => panic!("{answer}"),

@@ -10,3 +10,4 @@
 
 mod judge;
 mod numbers;
+mod order;

@@ -22,7 +22,8 @@ async fn the_columns_of_the_table_are_the_fields_of_a_document() {
     let keys: BTreeSet<&str> =
         columns.iter().map(|column| key_of(column["Name"].as_str().unwrap(), serde)).collect();
 
-    let documents = functions::run().await.documents;
+    let mut documents = functions::run().await.documents;
+    documents.retain(|path, _| path.starts_with("dead-letters/"));
     assert_eq!(documents.len(), 1, "{documents:#?}");
     for (path, document) in &documents {
         // To the SerDe, a line is a document.

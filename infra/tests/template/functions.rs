@@ -8,7 +8,7 @@ use aws_lambda_events::event::sqs::SqsEvent;
 use consumer::Consumer;
 use forwarder::Forwarder;
 use platform::{Deadline, Metrics, Queue, Settings};
-use redrive::{Answer, Archive, DeadLetterQueue, Executions, Redriver};
+use redrive::{Answer, Archive, DeadLetterQueue, Executions, Redriver, Uploads};
 use serde_json::{Value, json};
 use testing::{
     Attribute, Aws, E_TAG, Lines, Message, Object, SimulatedQueue, message, record, sample,
@@ -20,6 +20,7 @@ const NOW: &str = "2026-11-20T21:05:00Z";
 
 /// The bucket of the archive.
 const ARCHIVE: &str = "archive";
+const UPLOADS: &str = "uploads";
 
 /// What the functions wrote.
 #[derive(Debug, Default)]
@@ -177,6 +178,11 @@ impl World {
         let answer = redriver.handle(&restore, deadline(), self.aws.now()).await.unwrap();
         let Answer::Restored(restored) = answer else { panic!("{answer:?}") };
         assert_eq!(restored.restored, 1, "{restored:?}");
+        self.aws.s3().has_bucket(UPLOADS);
+        let ledger = r#"{"mode":"reconcile","nightly":true,"fix":true}"#;
+        let answer = redriver.handle(ledger, deadline(), self.aws.now()).await.unwrap();
+        let Answer::Ledger(ledger) = answer else { panic!("{answer:?}") };
+        assert!(ledger.complete, "{ledger:?}");
     }
 }
 

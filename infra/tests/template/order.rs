@@ -3,11 +3,7 @@
 //! has to be among what the bucket waits for, and the old one must not be shut before.
 
 use std::collections::BTreeSet;
-use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt as _;
-use std::process::Command;
 
-use local::Project;
 use serde_json::{Value, json};
 
 use crate::template::{
@@ -174,49 +170,4 @@ async fn nothing_on_the_way_refers_to_the_bucket() {
     for deployed in deployments(&processed().await) {
         assert!(!awaited(&deployed).contains(BUCKET), "with {}", deployed.parameters);
     }
-}
-
-const PAGE: &str = "infra/docs/deployment.md";
-
-/// Stands for the command of that name: two versions in the bucket, one of which has an execution.
-const AWS: &str = r#"#!/bin/bash
-case "$*" in
-  *list-object-versions*) printf 'v1\tdevices/42/state 1.json\nv2\tdevices/43/state.json\n' ;;
-  *"describe-execution --execution-arn $STARTED") ;;
-  *) exit 254 ;;
-esac
-"#;
-
-#[tokio::test]
-async fn the_documented_search_lists_what_has_no_execution() {
-    let root = Project::find().unwrap().root;
-    let page = std::fs::read_to_string(root.join(PAGE)).unwrap();
-    let script = page.split("```bash\n").nth(1).unwrap().split("```").next().unwrap();
-    let machine = "arn:aws:states:eu-west-1:111122223333:stateMachine:device-state";
-    let script =
-        script.replace("<UploadBucketName>", "uploads").replace("<StateMachineArn>", machine);
-
-    let written = json!({ "Records": [{
-        "eventVersion": "2.3", "eventSource": "aws:s3", "awsRegion": "eu-west-1",
-        "eventTime": "2026-11-20T09:30:00Z", "eventName": "ObjectCreated:Put",
-        "s3": { "bucket": { "name": "uploads" }, "object": {
-            "key": "devices/42/state+1.json", "versionId": "v1", "sequencer": "0055AED6DCD90281E5",
-        } },
-    }] });
-    let event = messages::decode(&written.to_string()).remove(0).unwrap();
-    let started = machine.replace(":stateMachine:", ":execution:") + ":" + event.id.as_str();
-
-    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("documented-search");
-    std::fs::create_dir_all(&folder).unwrap();
-    std::fs::write(folder.join("aws"), AWS).unwrap();
-    std::fs::set_permissions(folder.join("aws"), Permissions::from_mode(0o755)).unwrap();
-    let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap());
-    let run = Command::new("bash")
-        .args(["-c", &script])
-        .env("PATH", path)
-        .env("STARTED", started)
-        .output()
-        .unwrap();
-    let listed = String::from_utf8_lossy(&run.stdout);
-    assert_eq!(listed, "v2\tdevices/43/state.json\n", "{}", String::from_utf8_lossy(&run.stderr));
 }
