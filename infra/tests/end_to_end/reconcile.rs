@@ -56,7 +56,12 @@ async fn what_was_purged_and_what_was_never_notified_is_found_and_started() {
     assert_eq!(sluice.ended(&first).await, Ended::written());
     sluice.set_consumer(false).await;
     let purged = [upload(&sluice, "purged", 1).await, upload(&sluice, "gone", 1).await];
-    sluice.eventually("two messages", async || (sluice.queued().await == 2).then_some(())).await;
+    sluice
+        .eventually("two messages", async || match sluice.queued().await {
+            2 => Ok(()),
+            other => Err(format!("{other} are there")),
+        })
+        .await;
     sluice.purge_work_queue().await;
     sluice.set_consumer(true).await;
     tokio::time::sleep(ANOTHER_SECOND).await;
