@@ -67,15 +67,24 @@ impl Run<'_> {
     /// ended badly. One that has succeeded since is done with, one that runs is left alone, and
     /// where there is no answer the letter stays. An execution that Step Functions does not know
     /// (any more), or will not tell of, is believed to have failed: the letter says so.
+    ///
+    /// A letter that was redriven too often is asked about in the same way, because what would be
+    /// archived as failing may have succeeded since: by the next attempt, if another run has sent it
+    /// and could not delete the letter.
     pub(crate) async fn ask_executions(
         &self,
         planned: Vec<Planned>,
     ) -> (Vec<Planned>, Vec<Settled>) {
         let asked = planned.into_iter().map(async |(letter, mut plan)| {
-            if plan.messages.is_empty() {
+            let is_exhausted = self.is_exhausted(&letter, &plan);
+            if plan.messages.is_empty() && !is_exhausted {
                 return Ok((letter, plan));
             }
-            let fate = match self.state_of_failed(&letter, &plan).await {
+            let mut state = self.state_of_failed(&letter, &plan).await;
+            if is_exhausted && matches!(state, Ok(None | Some(State::EndedBadly))) {
+                state = self.state_of_next(&plan).await;
+            }
+            let fate = match state {
                 Ok(None | Some(State::EndedBadly)) => return Ok((letter, plan)),
                 Ok(Some(State::NotCurrent(message))) => {
                     plan.messages.clear();
@@ -96,6 +105,40 @@ impl Run<'_> {
             }
         }
         (planned, settled)
+    }
+
+    /// Whether a letter is given up because it was redriven too often, and not because a person
+    /// wants that.
+    fn is_exhausted(&self, letter: &DeadLetter, plan: &Plan) -> bool {
+        plan.archive.is_some()
+            && !self.selection.archive
+            && !plan.events.is_empty()
+            && letter.redrives(&plan.events) >= self.selection.max_redrives
+    }
+
+    /// How the executions are doing that the letter would start. None if one of them is not known.
+    async fn state_of_next(&self, plan: &Plan) -> Result<Option<State>, Failure> {
+        let executions = &self.redriver.executions;
+        let mut next = State::Succeeded;
+        for event in &plan.events {
+            let name = event.execution_name();
+            let arn = executions.arn_of(&name);
+            let asked = executions.state_of(&arn, self.stop_by);
+            match timeout_at(self.end_by, asked).await {
+                Ok(Ok(ExecutionState::Succeeded)) => {}
+                Ok(Ok(ExecutionState::Running)) => next = State::Running,
+                Ok(Ok(ExecutionState::Failed(_) | ExecutionState::Earlier)) => {
+                    return Ok(Some(State::NotCurrent(format!(
+                        "the next attempt of the event, `{name}`, was started, and comes back by \
+                         itself if it failed"
+                    ))));
+                }
+                Ok(Ok(ExecutionState::Unknown | ExecutionState::Untold)) => return Ok(None),
+                Ok(Err(error)) => return Err(Failure::StateUnknown(error)),
+                Err(_) => return Err(Failure::OutOfTime),
+            }
+        }
+        Ok(Some(next))
     }
 
     /// None if the letter is not about a failed execution.

@@ -97,4 +97,22 @@ faults! {
     AccessDenied 0.15 "https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html"
     /// Somebody disables the event source mapping for some days.
     MappingOff 0.10 "https://docs.aws.amazon.com/lambda/latest/dg/with-sqs.html"
+    /// Starts are more than the quota of the account allows: throttled, or too many are open.
+    Quota 1.0 "https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html"
+    /// `DescribeExecution` does not know yet what happened some seconds ago.
+    NotYetKnown 0.30 "https://docs.aws.amazon.com/step-functions/latest/apireference/API_DescribeExecution.html"
+    /// Somebody deploys other settings. Environments with the old ones go on for a while, or die.
+    Deployment 0.50 "https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html"
+    /// A deployment that fails on every invocation of the consumer is mended after some days.
+    ConsumerBroken 0.04 "https://docs.aws.amazon.com/lambda/latest/dg/troubleshooting-invocation.html"
+    /// An operator redrives by hand.
+    RedriveByHand 0.25 "https://docs.aws.amazon.com/lambda/latest/dg/invocation-sync.html"
+    /// An operator restores what was archived.
+    Restore 0.10 "https://docs.aws.amazon.com/lambda/latest/dg/invocation-sync.html"
+    /// An operator has SQS move all letters back: of the FIFO dead-letter queue, if there is one.
+    ManagedMove 0.10 "https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_StartMessageMoveTask.html"
+    /// A person has Step Functions redrive an execution that has failed.
+    NativeRedrive 0.10 "https://docs.aws.amazon.com/step-functions/latest/dg/redrive-executions.html"
+    /// A person aborts an execution that runs for long.
+    Abort 0.15 "https://docs.aws.amazon.com/step-functions/latest/apireference/API_StopExecution.html"
 }

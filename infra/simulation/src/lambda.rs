@@ -3,6 +3,7 @@
 use std::{rc::Rc, time::Duration};
 
 use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent};
+use jiff::{SignedDuration, Timestamp};
 use platform::Deadline;
 use serde_json::{Map, Value, json};
 use testing::sample_json;
@@ -12,10 +13,10 @@ use tokio::{
 };
 
 use crate::{
-    Fault,
+    Fault, Promise,
     ledger::Holder,
-    state::State,
-    world::{Broken, World},
+    state::{Caller, State},
+    world::{Broken, CONCURRENCY, Ended, World},
 };
 
 /// `ForwarderTimeoutSeconds`, `ConsumerTimeoutSeconds`.
@@ -24,13 +25,20 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// `VisibilityTimeout` of the work queue for that.
 const HIDDEN_SECONDS: u64 = 180;
 
+/// `BatchSize`.
+const BATCH_SIZE: usize = 10;
+
+/// For how long the consumer may hide what has to wait on a FIFO queue: `DeferralCapSeconds`.
+const LONGEST_BACKOFF: SignedDuration = SignedDuration::from_secs(900);
+
 /// How long the mapping waits for a message.
 const POLL_SECONDS: u64 = 6 * 3600;
 
 impl State {
     /// Somebody owes the delivery of a notification. A repetition is luck, on which nothing may rely.
     pub(crate) fn owes(&mut self, writes: &[usize], is_promised: bool) -> u64 {
-        let delivery = self.enters("delivery", writes.to_vec());
+        let caller = Caller { function: "delivery", writes: writes.to_vec(), ..Caller::default() };
+        let delivery = self.enters(caller);
         if is_promised {
             self.ledger.holds(&Holder::Delivery(delivery), writes);
         }
@@ -54,9 +62,12 @@ impl World {
         for minutes in [0, 1, 2] {
             sleep(Duration::from_mins(minutes)).await;
             let deadline = Deadline::at(Instant::now() + TIMEOUT);
-            let handler = self.forwarder.handle(&payload, deadline);
-            let result = self.invokes("forwarder", writes.clone(), TIMEOUT, handler).await;
-            if !matches!(result, Ok(Ok(_))) {
+            let functions = self.functions();
+            let handler = functions.forwarder.handle(&payload, deadline);
+            let caller =
+                Caller { function: "forwarder", writes: writes.clone(), ..Caller::default() };
+            let ended = self.invokes(caller, TIMEOUT, handler).await;
+            if !matches!(ended.result, Ok(Ok(_))) {
                 continue;
             }
             let mut state = self.state();
@@ -70,7 +81,7 @@ impl World {
         }
         let mut record = sample_json("lambda-on-failure-destination-body.json");
         record["requestPayload"] = serde_json::from_str(&payload).unwrap_or_default();
-        self.sends("Lambda", &self.aws.dead_letter_queue(), &record.to_string(), "");
+        self.sends("Lambda", &self.letters, &record.to_string(), "");
         self.state().delivered(delivery, &writes, "Lambda gives the event up");
     }
 
@@ -89,7 +100,8 @@ impl World {
             }
             let most = {
                 let mut state = self.state();
-                if state.happens(Fault::FewReceived) { state.rng.u64(1..=10) } else { 10 }
+                let most = BATCH_SIZE;
+                if state.happens(Fault::FewReceived) { state.rng.usize(1..=most) } else { most }
             };
             let answer = work.is_polled(json!({
                 "MaxNumberOfMessages": most,
@@ -99,24 +111,53 @@ impl World {
                 "MessageAttributeNames": ["All"],
             }));
             let answer = answer.await;
+            self.notes_moved();
             let messages = answer["Messages"].as_array().cloned().unwrap_or_default();
             if messages.is_empty() {
                 continue;
             }
             self.state().received("Lambda", work.name(), &answer);
+            self.counts_in_flight();
             self.shows_again(&messages);
             self.invokes_consumer(&messages).await;
         }
     }
 
-    fn mapping_is_off_until(&self) -> Option<jiff::Timestamp> {
+    /// Enters what SQS itself has moved to another queue.
+    pub(crate) fn notes_moved(&self) {
+        for moved in self.aws.takes_moved() {
+            let mut state = self.state();
+            let is_back = moved.to.starts_with("work");
+            state.count(if is_back { "moved back by SQS" } else { "moved away by SQS" });
+            state.moved(&moved);
+        }
+    }
+
+    fn counts_in_flight(&self) {
+        let asked = json!({ "AttributeNames": ["All"] });
+        let answer = self.aws.work_queue().does("GetQueueAttributes", asked).unwrap_or_default();
+        let in_flight = answer["Attributes"]["ApproximateNumberOfMessagesNotVisible"].as_str();
+        let in_flight: usize = in_flight.and_then(|number| number.parse().ok()).unwrap_or_default();
+        let mut state = self.state();
+        let now = state.now();
+        state.left_hidden.retain(|_, until| *until > now);
+        let most = CONCURRENCY as usize * BATCH_SIZE + state.left_hidden.len();
+        if in_flight > most {
+            let words = format!("{in_flight} messages are in flight, and {most} may be");
+            state.ledger.violate(Promise::InFlightBounded, now, None, words);
+        }
+    }
+
+    fn mapping_is_off_until(&self) -> Option<Timestamp> {
         self.state().outage(Fault::MappingOff, "").map(|outage| outage.until)
     }
 
     /// SQS may give the same message to somebody else at once.
     fn shows_again(&self, messages: &[Value]) {
         for message in messages {
-            if self.state().happens(Fault::ShownTwice) {
+            // A FIFO queue does not.
+            if !self.setting.is_ordered && self.state().happens(Fault::ShownTwice) {
+                self.hurts_receives([message]);
                 let handle = &message["ReceiptHandle"];
                 let entry = json!({ "Id": "0", "ReceiptHandle": handle, "VisibilityTimeout": 0 });
                 let input = json!({ "Entries": [entry] });
@@ -134,24 +175,66 @@ impl World {
         let event = serde_json::from_value(json!({ "Records": batch }));
         let event: SqsEvent = event.unwrap_or_default();
         let deadline = Deadline::at(Instant::now() + TIMEOUT);
-        let handler = self.consumer.handle(event, deadline, self.aws.now());
-        let result = self.invokes("consumer", writes.clone(), TIMEOUT, handler).await;
-        let receipts = acknowledged(messages, result);
-        if receipts.is_empty() {
-            return;
-        }
-        if self.state().happens(Fault::AcknowledgementLost) {
-            self.state().note(writes, "Lambda does not come to delete what is acknowledged");
-            return;
-        }
-        for handle in receipts {
-            let is_kept = self.state().happens(Fault::BackFromTheDead);
-            let work = self.aws.work_queue();
-            if !is_kept {
-                let input = json!({ "Entries": [{ "Id": "0", "ReceiptHandle": handle }] });
-                work.does("DeleteMessageBatch", input);
+        let functions = self.functions();
+        let is_broken = self.state().outage(Fault::ConsumerBroken, "").is_some();
+        let handler = async {
+            if is_broken {
+                return Err("the consumer does not even begin".to_owned());
             }
-            self.state().deleted("Lambda", work.name(), &handle);
+            let handled = functions.consumer.handle(event, deadline, self.aws.now()).await;
+            handled.map_err(|error| error.to_string())
+        };
+        let caller = Caller { function: "consumer", writes: writes.clone(), ..Caller::default() };
+        let Ended { result, is_hurt } = self.invokes(caller, TIMEOUT, handler).await;
+        let is_hurt = is_hurt || is_broken;
+        let receipts = acknowledged(messages, result);
+        let is_lost = !receipts.is_empty() && self.state().happens(Fault::AcknowledgementLost);
+        if is_lost {
+            self.state().note(writes, "Lambda does not come to delete what is acknowledged");
+        } else {
+            for handle in &receipts {
+                self.deletes_acknowledged(handle);
+            }
+        }
+        let is_kept = |message: &&Value| {
+            is_lost || !receipts.iter().any(|handle| message["ReceiptHandle"] == **handle)
+        };
+        let kept: Vec<&Value> = messages.iter().filter(is_kept).collect();
+        if is_hurt || is_lost {
+            self.hurts_receives(kept.iter().copied());
+        } else if let (false, Some(first)) = (self.setting.is_ordered, kept.first()) {
+            let id = first["MessageId"].as_str().unwrap_or_default();
+            let words = format!("the consumer only had to wait, and {id} is to be received again");
+            let mut state = self.state();
+            let (now, write) = (state.now(), state.ledger.writes_of(id).first().copied());
+            state.ledger.violate(Promise::WaitingCostsNoReceive, now, write, words);
+        }
+        let mut state = self.state();
+        let until = state.now() + LONGEST_BACKOFF;
+        let ids = kept.iter().filter_map(|message| message["MessageId"].as_str());
+        state.left_hidden.extend(ids.map(|id| (id.to_owned(), until)));
+    }
+
+    fn deletes_acknowledged(&self, handle: &str) {
+        let work = self.aws.work_queue();
+        // What a FIFO queue has deleted does not come back.
+        let is_kept = !self.setting.is_ordered && self.state().happens(Fault::BackFromTheDead);
+        if !is_kept {
+            let input = json!({ "Entries": [{ "Id": "0", "ReceiptHandle": handle }] });
+            let answer = work.does("DeleteMessageBatch", input).unwrap_or_default();
+            // A FIFO queue refuses a receipt that is too old.
+            if !answer["Successful"].is_array() {
+                return;
+            }
+        }
+        self.state().deleted("Lambda", work.name(), handle, None);
+    }
+
+    /// Receives of these messages end in something other than waiting.
+    fn hurts_receives<'m>(&self, messages: impl IntoIterator<Item = &'m Value>) {
+        let mut state = self.state();
+        for id in messages.into_iter().filter_map(|message| message["MessageId"].as_str()) {
+            *state.hurt_receives.entry(id.to_owned()).or_default() += 1;
         }
     }
 }

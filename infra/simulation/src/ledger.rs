@@ -11,8 +11,12 @@ pub enum Promise {
     /// Nothing is acknowledged, deleted or left to expire unless something else holds its writes at
     /// that moment.
     HeldElsewhere,
-    /// An execution of a write starts only if all earlier ones of it have ended badly.
+    /// An execution of a write starts only if all earlier ones of it have ended badly. Not promised
+    /// of an EXPRESS machine.
     StartedOnce,
+    /// On a FIFO queue, an execution starts only if every message that was put into its group
+    /// before, and is still on the queue, has been started or given up.
+    InOrder,
     /// An execution gets the content of the write that it is about, or none.
     ItsOwnContent,
     /// No execution name serves two writes.
@@ -20,12 +24,21 @@ pub enum Promise {
     /// After quiet time, every write has succeeded or is archived.
     EveryWriteEnds,
     /// No write has both done its work and been archived. One that an execution found to be
-    /// overwritten may be archived because its object is gone: both are true.
+    /// overwritten may be archived because its object is gone: both are true. Not promised of an
+    /// EXPRESS machine, whose executions cannot be asked for.
     OneEnd,
     /// A write is archived for a reason that is true of it.
     TrueReason,
-    /// The nightly run takes only letters from before today.
-    OnlyEarlierDays,
+    /// A run of the redrive takes only letters from before the time that it was asked for: the
+    /// nightly one from before today.
+    OnlyEarlierLetters,
+    /// On a standard queue, an invocation of the consumer that meets nothing worse than refusals,
+    /// throttling and silence of S3 and Step Functions acknowledges its whole batch. So no message
+    /// moves to the dead-letter queue, of whatever type, because of throttling alone.
+    WaitingCostsNoReceive,
+    /// Beside the messages that ended invocations have left hidden, no more are in flight than
+    /// `MaximumConcurrency` × `BatchSize`.
+    InFlightBounded,
 }
 
 /// A promise that was not kept.
@@ -59,6 +72,8 @@ pub(crate) enum Holder {
     StatusChange(String),
     /// A document of the archive.
     Document(String),
+    /// A person who has aborted its execution.
+    Person,
 }
 
 /// What a write was, as only the writer knows.
@@ -72,8 +87,8 @@ pub(crate) struct Write {
     pub(crate) is_gone: bool,
     pub(crate) holders: Vec<Holder>,
     pub(crate) executions: Vec<Execution>,
-    /// Error classes under which it was archived.
-    pub(crate) archived: Vec<String>,
+    /// Documents of the archive that it was not restored from, with their error classes.
+    pub(crate) archived: Vec<(String, String)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,10 +111,14 @@ pub(crate) struct Execution {
 pub(crate) enum End {
     Succeeded,
     Failed,
+    /// A person has decided that it shall not go on.
+    Aborted,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
+    /// Whether the state machine is an EXPRESS one.
+    is_express: bool,
     pub(crate) writes: Vec<Write>,
     /// The number of a write by its sequencer.
     by_sequencer: BTreeMap<String, usize>,
@@ -111,6 +130,10 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
+    pub(crate) fn of(is_express: bool) -> Self {
+        Self { is_express, ..Self::default() }
+    }
+
     pub(crate) fn writes(&mut self, sequencer: &str, write: Write) -> usize {
         self.by_sequencer.insert(trimmed(sequencer).to_owned(), self.writes.len());
         self.writes.push(write);
@@ -188,6 +211,13 @@ impl Ledger {
         }
     }
 
+    /// SQS has made a new message of one.
+    pub(crate) fn renames(&mut self, at: Timestamp, old_id: &str, id: &str) {
+        let Some((writes, true)) = self.messages.get(old_id).cloned() else { return };
+        self.enqueues(id, &writes);
+        self.dequeues(at, old_id, &format!("SQS makes {id} of {old_id}"));
+    }
+
     pub(crate) fn writes_of(&self, id: &str) -> Vec<usize> {
         self.messages.get(id).map(|(writes, _)| writes.clone()).unwrap_or_default()
     }
@@ -200,8 +230,8 @@ impl Ledger {
             self.violate(Promise::OneNameOneWrite, at, Some(write), words);
         }
         let others = self.writes[write].executions.iter();
-        let mut others = others.filter(|other| other.end != Some(End::Failed));
-        if let Some(other) = others.next() {
+        let mut others = others.filter(|other| matches!(other.end, None | Some(End::Succeeded)));
+        if let (false, Some(other)) = (self.is_express, others.next()) {
             let end = if other.end.is_some() { "has succeeded" } else { "runs" };
             let words = format!("`{name}` starts although `{}` {end}", other.name);
             self.violate(Promise::StartedOnce, at, Some(write), words);
@@ -224,19 +254,43 @@ impl Ledger {
         for execution in executions.filter(|execution| execution.name == name) {
             execution.end = Some(end);
         }
-        if end == End::Failed {
-            let how = format!("`{name}` failed");
+        if end == End::Aborted {
+            self.holds(&Holder::Person, &[write]);
+        }
+        if end != End::Succeeded {
+            let how = format!("`{name}` {end:?}");
             self.lets_go(at, &Holder::Execution(name.to_owned()), &[write], &how);
         }
+    }
+
+    /// A person has Step Functions redrive an execution that has ended badly.
+    pub(crate) fn goes_on(&mut self, name: &str, write: usize) {
+        let executions = self.writes[write].executions.iter_mut();
+        for execution in executions.filter(|execution| execution.name == name) {
+            execution.end = None;
+        }
+        self.holds(&Holder::Execution(name.to_owned()), &[write]);
+    }
+
+    /// The last attempt of a write that was started.
+    pub(crate) fn last_attempt(&self, write: usize) -> Option<u32> {
+        let names = self.writes[write].executions.iter().map(|execution| &execution.name);
+        names.map(|name| name.split_once("-r").map_or(0, |(_, n)| n.parse().unwrap_or(0))).max()
+    }
+
+    pub(crate) fn open_executions(&self) -> usize {
+        let executions = self.writes.iter().flat_map(|write| &write.executions);
+        executions.filter(|execution| execution.end.is_none()).count()
     }
 
     pub(crate) fn archives(&mut self, at: Timestamp, key: &str, class: &str, writes: &[usize]) {
         self.holds(&Holder::Document(key.to_owned()), writes);
         for &write in writes {
-            if self.writes[write].archived.iter().any(|other| other == class) {
+            let archived = (key.to_owned(), class.to_owned());
+            if self.writes[write].archived.contains(&archived) {
                 continue;
             }
-            self.writes[write].archived.push(class.to_owned());
+            self.writes[write].archived.push(archived);
             if !self.writes[write].explains(class) {
                 let words = format!("{} is archived as {class}", self.name(write));
                 self.violate(Promise::TrueReason, at, Some(write), words);
@@ -244,18 +298,28 @@ impl Ledger {
         }
     }
 
+    /// A document says that it was restored, so it no longer stands for its writes.
+    pub(crate) fn restores(&mut self, at: Timestamp, key: &str, writes: &[usize]) {
+        for &write in writes {
+            self.writes[write].archived.retain(|(other, _)| other != key);
+        }
+        let how = format!("{key} is marked as restored");
+        self.lets_go(at, &Holder::Document(key.to_owned()), writes, &how);
+    }
+
     /// What has to hold once everything had the time to come to its end.
     pub(crate) fn closes(&mut self, at: Timestamp) {
         for number in 0..self.writes.len() {
             let write = &self.writes[number];
             let is_archived = !write.archived.is_empty();
-            match (write.has_succeeded(), is_archived) {
+            let is_ended = write.has_succeeded() || write.is_aborted();
+            match (is_ended, is_archived) {
                 (false, false) => {
                     let holders = &write.holders;
                     let words = format!("{} has no end; held by {holders:?}", self.name(number));
                     self.violate(Promise::EveryWriteEnds, at, Some(number), words);
                 }
-                (true, true) if write.has_worked() => {
+                (true, true) if write.has_worked() && !self.is_express => {
                     let words = format!("{} has succeeded and is archived", self.name(number));
                     self.violate(Promise::OneEnd, at, Some(number), words);
                 }
@@ -288,6 +352,10 @@ impl Write {
         self.executions.iter().any(|execution| execution.end == Some(End::Succeeded))
     }
 
+    pub(crate) fn is_aborted(&self) -> bool {
+        self.executions.iter().any(|execution| execution.end == Some(End::Aborted))
+    }
+
     /// Whether an execution has succeeded that was not told that the write is overwritten.
     fn has_worked(&self) -> bool {
         let mut executions = self.executions.iter();
@@ -300,7 +368,8 @@ impl Write {
         match class {
             "NotJson" => self.kind == Kind::NotJson,
             "InvalidDeviceState" => self.kind == Kind::NotAState,
-            "ObjectMissing" | "States.ItemReaderFailed" => self.is_gone,
+            "ObjectMissing" => self.is_gone,
+            "States.ItemReaderFailed" => self.is_gone || self.kind == Kind::NotJson,
             // Its executions have failed again and again, or its letter got old.
             "DynamoDB.ResourceNotFoundException"
             | "States.Runtime"

@@ -15,8 +15,10 @@ use crate::{
 
 /// How an execution ends.
 #[derive(Debug)]
-enum Ending {
+pub(crate) enum Ending {
     Succeeds,
+    /// By a person, and of that nothing tells.
+    IsAborted,
     /// With an error of which the machine sends a letter itself.
     FailsWithLetter(&'static str),
     /// With an error that only a status change tells of.
@@ -38,24 +40,34 @@ impl World {
         let (time, mishap) = self.draws_mishap();
         sleep(time).await;
         let ending = mishap.unwrap_or_else(|| self.ending(&start));
+        let has_failed = !matches!(ending, Ending::Succeeds | Ending::IsAborted);
+        self.finishes(&start, ending).await;
+        // Executions of an EXPRESS machine cannot be redriven.
+        if has_failed && !self.setting.is_express && self.state().happens(Fault::NativeRedrive) {
+            self.redrives_natively(start).await;
+        }
+    }
+
+    pub(crate) async fn finishes(&self, start: &Start, ending: Ending) {
         let letters = 1 + u32::from(self.state().happens(Fault::LetterTwice));
         match ending {
-            Ending::Succeeds => self.ends(&start, Status::Succeeded, None),
+            Ending::Succeeds => self.ends(start, Status::Succeeded, None),
+            Ending::IsAborted => self.ends(start, Status::Aborted, None),
             Ending::FailsWithLetter(error) => {
-                let letter = letter(&start, error).to_string();
+                let letter = letter(start, error).to_string();
                 for _ in 0..letters {
-                    self.sends("the machine", &self.aws.dead_letter_queue(), &letter, error);
+                    self.sends("the machine", &self.letters, &letter, error);
                 }
-                self.ends(&start, Status::Failed, Some("DeadLetterSent"));
+                self.ends(start, Status::Failed, Some("DeadLetterSent"));
             }
             Ending::Fails(status, error) => {
                 let holder = Holder::StatusChange(start.name.clone());
                 self.state().ledger.holds(&holder, &[start.write]);
-                self.ends(&start, status, Some(error));
+                self.ends(start, status, Some(error));
                 for _ in 0..letters {
                     self.waits(Duration::from_millis(200), Duration::from_mins(2)).await;
-                    let change = self.status_change(&start, status, error).to_string();
-                    self.sends("EventBridge", &self.aws.dead_letter_queue(), &change, "");
+                    let change = self.status_change(start, status, error).to_string();
+                    self.sends("EventBridge", &self.letters, &change, "");
                 }
                 let mut state = self.state();
                 let now = state.now();
@@ -67,6 +79,11 @@ impl World {
     fn draws_mishap(&self) -> (Duration, Option<Ending>) {
         let mut state = self.state();
         let quick = state.between(Duration::from_millis(100), Duration::from_secs(3));
+        // An EXPRESS machine takes five minutes at most, and has to handle its own failures.
+        if self.setting.is_express {
+            let time = if state.happens(Fault::LongExecution) { 300.0 } else { 1.0 };
+            return (quick.mul_f64(time / 3.0), None);
+        }
         if state.happens(Fault::ExecutionTimesOut) {
             let timed_out = Ending::Fails(Status::TimedOut, "States.Timeout");
             return (Duration::from_hours(24), Some(timed_out));
@@ -76,6 +93,9 @@ impl World {
         } else {
             quick
         };
+        if time != quick && state.happens(Fault::Abort) {
+            return (time, Some(Ending::IsAborted));
+        }
         if state.happens(Fault::RuntimeFailure) {
             return (time, Some(Ending::Fails(Status::Failed, "States.Runtime")));
         }
@@ -87,7 +107,7 @@ impl World {
     }
 
     /// As `infra/state-machine.asl.json` has it.
-    fn ending(&self, start: &Start) -> Ending {
+    pub(crate) fn ending(&self, start: &Start) -> Ending {
         let input: Value = serde_json::from_str(&start.input).unwrap_or_default();
         if input["data"]["overwritten"] == true {
             return Ending::Succeeds;
@@ -98,11 +118,14 @@ impl World {
             Some(content) if !content["deviceId"].is_string() => {
                 return Ending::FailsWithLetter("InvalidDeviceState");
             }
-            None if self.is_versioned && write.is_gone => {
+            None if self.setting.is_versioned && write.is_gone => {
                 return Ending::FailsWithLetter("States.ItemReaderFailed");
             }
             None => match self.aws.s3().object(BUCKET, &write.key) {
-                None if !self.is_versioned => {
+                None if !self.setting.is_versioned => {
+                    return Ending::FailsWithLetter("States.ItemReaderFailed");
+                }
+                _ if write.kind == Kind::NotJson => {
                     return Ending::FailsWithLetter("States.ItemReaderFailed");
                 }
                 _ if write.kind == Kind::NotAState => {
@@ -126,7 +149,12 @@ impl World {
         let mut state = self.state();
         state.count(format!("executions {status:?}"));
         state.note(vec![start.write], format!("{} ends: {status:?}", start.name));
-        let end = if status == Status::Succeeded { End::Succeeded } else { End::Failed };
+        let end = match status {
+            Status::Succeeded => End::Succeeded,
+            Status::Aborted => End::Aborted,
+            _ => End::Failed,
+        };
+        state.tells(&start.name);
         let now = state.now();
         state.ledger.ends(now, &start.name, start.write, end);
     }

@@ -3,18 +3,20 @@
 use std::{rc::Rc, time::Duration};
 
 use futures::future::join_all;
+use jiff::{Timestamp, tz::TimeZone};
 use platform::Deadline;
 use serde_json::json;
-use testing::sample_json;
+use testing::{SimulatedQueue, sample_json};
 use tokio::time::{Instant, sleep};
 
 use crate::{
     Fault,
-    world::{World, next_time_of_day},
+    state::Caller,
+    world::{Ended, World},
 };
 
-/// 06:00 in Seoul is 21:00 in UTC.
-const NIGHT_SECONDS: i64 = 21 * 3600;
+/// `RedriveSchedule`, in the time zone of the stack.
+const NIGHT_HOUR: i8 = 6;
 
 /// `RedriveTimeoutSeconds`.
 const TIMEOUT: Duration = Duration::from_mins(15);
@@ -23,46 +25,80 @@ const TIMEOUT: Duration = Duration::from_mins(15);
 const NIGHT: Duration = Duration::from_hours(2);
 
 impl World {
-    /// Waits for the next night, and lets the rule invoke the redrive, once or twice.
+    /// Waits for the next night, and lets the rule invoke the redrive, once or twice, and of an
+    /// ordered stack both of them.
     pub(crate) async fn passes_a_night(self: &Rc<Self>) {
-        let night = next_time_of_day(self.state().now(), NIGHT_SECONDS);
+        let night = {
+            let state = self.state();
+            next_night(state.now(), &state.time_zone)
+        };
         self.waits_until(night).await;
         let runs = 1 + usize::from(self.state().happens(Fault::TwoRuns));
         self.state().count("nights");
         self.state().note(Vec::new(), format!("a night with {runs} runs of the redrive"));
-        join_all((0..runs).map(|_| self.redrives())).await;
+        let queues = [&self.letters].into_iter().chain(&self.ordered_letters).enumerate();
+        let queues = queues.filter(|(_, queue)| self.is_worth_a_run(queue)).map(|(index, _)| index);
+        let runs = queues.flat_map(|queue| (0..runs).map(move |_| self.redrives(queue)));
+        join_all(runs).await;
+        self.notes_moved();
         self.notes_expired();
         self.waits_until(night + NIGHT).await;
     }
 
+    /// Most runs that would find their queue empty are left out: they take most of the time of a
+    /// simulated month, and nothing comes of them.
+    fn is_worth_a_run(&self, letters: &SimulatedQueue) -> bool {
+        !letters.messages().is_empty() || self.state().rng.u8(..8) == 0
+    }
+
     /// One asynchronous invocation of the redrive with its two retries.
-    async fn redrives(&self) {
+    async fn redrives(&self, queue: usize) {
         let mut event = sample_json("scheduled-event.json");
         event["time"] = json!(format!("{:.0}", self.aws.now()));
         let event = event.to_string();
         for minutes in [0, 1, 2] {
             sleep(Duration::from_mins(minutes)).await;
-            let deadline = Deadline::at(Instant::now() + TIMEOUT);
-            let handler = self.redriver.handle(&event, deadline, self.aws.now());
-            let result = self.invokes("redrive", Vec::new(), TIMEOUT, handler).await;
-            let text = match &result {
-                Ok(Ok(redrive::Answer::Report(report))) => {
-                    format!("the redrive reports: {}", report.summary)
-                }
-                Ok(Ok(_)) => "the redrive answers".to_owned(),
-                Ok(Err(error)) => format!("the redrive fails: {error}"),
-                Err(broken) => format!("the redrive ends: {broken:?}"),
-            };
-            self.state().note(Vec::new(), text);
-            if matches!(result, Ok(Ok(_))) {
+            let today = self.aws.now().to_zoned(self.state().time_zone.clone()).start_of_day();
+            let before = today.map(|today| today.timestamp()).unwrap_or_default();
+            if self.invokes_redrive("redrive", queue, &event, before).await {
                 return;
             }
         }
     }
 
+    /// Invokes the redrive of one of the dead-letter queues with an event by which it may take
+    /// letters from before a time; whether it succeeds.
+    pub(crate) async fn invokes_redrive(
+        &self,
+        name: &'static str,
+        queue: usize,
+        event: &str,
+        before: Timestamp,
+    ) -> bool {
+        let deadline = Deadline::at(Instant::now() + TIMEOUT);
+        let functions = self.functions();
+        let handler = functions.redrivers[queue].handle(event, deadline, self.aws.now());
+        let caller = Caller { function: name, takes_before: Some(before), ..Caller::default() };
+        self.state().redrives += 1;
+        let Ended { result, .. } = self.invokes(caller, TIMEOUT, handler).await;
+        self.state().redrives -= 1;
+        let text = match &result {
+            Ok(Ok(redrive::Answer::Report(report))) => format!("reports: {}", report.summary),
+            Ok(Ok(redrive::Answer::Restored(restored))) => {
+                format!("restores: {}", restored.summary)
+            }
+            Ok(Ok(redrive::Answer::Moved(moved))) => format!("moves: {}", moved.status),
+            Ok(Err(error)) => format!("fails: {error}"),
+            Err(broken) => format!("ends: {broken:?}"),
+        };
+        self.state().note(Vec::new(), format!("the {name} {text}"));
+        matches!(result, Ok(Ok(_)))
+    }
+
     /// Enters what SQS has deleted because of its age.
     fn notes_expired(&self) {
-        for queue in [self.aws.work_queue(), self.aws.dead_letter_queue()] {
+        let work = self.aws.work_queue();
+        for queue in [&work, &self.letters].into_iter().chain(&self.ordered_letters) {
             for message in queue.expired() {
                 let how = format!("SQS deletes {} from {}, too old", message.id, queue.name());
                 let mut state = self.state();
@@ -71,4 +107,12 @@ impl World {
             }
         }
     }
+}
+
+/// The next time that it is six in the morning somewhere.
+fn next_night(now: Timestamp, zone: &TimeZone) -> Timestamp {
+    let today = now.to_zoned(zone.clone()).date();
+    let nights = [Some(today), today.tomorrow().ok()].into_iter().flatten();
+    let nights = nights.filter_map(|date| date.at(NIGHT_HOUR, 0, 0, 0).to_zoned(zone.clone()).ok());
+    nights.map(|night| night.timestamp()).find(|night| *night > now).unwrap_or(now)
 }

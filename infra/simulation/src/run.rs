@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use crate::{
     Fault, Plan,
     ledger::Violation,
+    setting::Setting,
     state::{Line, State},
 };
 
@@ -13,7 +14,7 @@ use crate::{
 pub struct Run {
     pub seed: u64,
     pub plan: Plan,
-    /// What the seed has chosen of the stack: the way in, the bucket.
+    /// What the seed has chosen of the stack: the way in, the bucket, the queue and so on.
     pub setting: String,
     pub violations: Vec<Violation>,
     /// How often each fault has happened.
@@ -24,12 +25,19 @@ pub struct Run {
 }
 
 impl Run {
-    pub(crate) fn of(seed: u64, plan: &Plan, setting: String, state: &State) -> Self {
+    pub(crate) fn of(seed: u64, plan: &Plan, setting: &Setting, state: &State) -> Self {
         let mut counts = state.counts.clone();
+        let queue = if setting.is_ordered { "FIFO" } else { "standard" };
+        *counts.entry(format!("runs with {:?}, {queue}", setting.route)).or_default() += 1;
+        *counts.entry(format!("runs in {}", setting.time_zone)).or_default() += 1;
+        if setting.is_express {
+            *counts.entry("runs with an EXPRESS machine".to_owned()).or_default() += 1;
+        }
         for write in &state.ledger.writes {
             let end = match (write.has_succeeded(), write.archived.first()) {
                 (true, _) => "succeeded".to_owned(),
-                (false, Some(class)) => format!("archived as {class}"),
+                (false, Some((_, class))) => format!("archived as {class}"),
+                (false, None) if write.is_aborted() => "aborted by a person".to_owned(),
                 (false, None) => "without an end".to_owned(),
             };
             *counts.entry(format!("writes {end}")).or_default() += 1;
@@ -39,7 +47,7 @@ impl Run {
         Self {
             seed,
             plan: plan.clone(),
-            setting,
+            setting: setting.to_string(),
             violations: state.ledger.violations.clone(),
             faults: state.faults.clone(),
             counts,

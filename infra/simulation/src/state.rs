@@ -9,12 +9,14 @@ use std::{
 use fastrand::Rng;
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use serde_json::{Value, json};
-use testing::{Gate, Sent, Trip, Way};
+use testing::{Gate, Moved, Sent, Trip, Way};
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{
     Fault, Plan,
     ledger::{Ledger, Promise},
+    order::Order,
+    setting::Setting,
 };
 
 tokio::task_local! {
@@ -56,11 +58,18 @@ pub(crate) struct Start {
     pub(crate) at: Timestamp,
 }
 
-/// A running invocation of a function.
-#[derive(Debug)]
-struct Caller {
-    function: &'static str,
-    writes: Vec<usize>,
+/// For how long `DescribeExecution` may not know of something. AWS gives no figure.
+const EVENTUALLY: SignedDuration = SignedDuration::from_secs(5);
+
+/// An invocation of a function.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Caller {
+    pub(crate) function: &'static str,
+    pub(crate) writes: Vec<usize>,
+    /// A run of the redrive may take letters from before this.
+    pub(crate) takes_before: Option<Timestamp>,
+    /// Whether more has happened to its calls than that S3 or Step Functions make it wait.
+    pub(crate) is_hurt: bool,
 }
 
 #[derive(Debug)]
@@ -71,6 +80,7 @@ pub(crate) struct State {
     epoch: Instant,
     /// Faults happen before this.
     pub(crate) quiet_from: Timestamp,
+    pub(crate) setting: Setting,
     pub(crate) time_zone: TimeZone,
     pub(crate) outages: Vec<Outage>,
     pub(crate) ledger: Ledger,
@@ -89,22 +99,41 @@ pub(crate) struct State {
     dies_behind: BTreeSet<u64>,
     /// Id of the message, and when it was sent, by receipt handle.
     receipts: BTreeMap<String, (String, Timestamp)>,
+    /// The bucket of the quota for starts, and when it was looked at.
+    tokens: (f64, Timestamp),
+    /// When something last happened to an execution, by its name.
+    news: BTreeMap<String, Timestamp>,
+    order: Order,
+    /// Receives of a message that ended in something other than waiting, by its id.
+    pub(crate) hurt_receives: BTreeMap<String, u32>,
+    /// Until when messages may stay hidden that ended invocations have not acknowledged, by id.
+    pub(crate) left_hidden: BTreeMap<String, Timestamp>,
+    /// Runs of the redrive that are under way.
+    pub(crate) redrives: u32,
+    /// Whether people have had SQS move letters, which asks nobody, or Step Functions redrive. They
+    /// do not do both.
+    pub(crate) has_moved: bool,
+    pub(crate) has_redriven_natively: bool,
     /// Entries that were taken out of the batch that is being served, with what is said of them.
     cut: Vec<(Value, Fault)>,
 }
 
 impl State {
-    pub(crate) fn new(seed: u64, plan: &Plan, start: Timestamp, time_zone: TimeZone) -> Self {
+    pub(crate) fn new(rng: Rng, plan: &Plan, setting: Setting) -> Self {
+        let start = setting.start;
+        let time_zone = TimeZone::get(setting.time_zone).unwrap_or(TimeZone::UTC);
         let busy = SignedDuration::from_hours(24) * i32::try_from(plan.busy_nights()).unwrap_or(1);
         Self {
             plan: plan.clone(),
-            rng: Rng::with_seed(seed),
+            rng,
             start,
             epoch: Instant::now(),
             quiet_from: start + busy,
+            tokens: (setting.quota.bucket, start),
+            ledger: Ledger::of(setting.is_express),
+            setting,
             time_zone,
             outages: Vec::new(),
-            ledger: Ledger::default(),
             story: Vec::new(),
             faults: BTreeMap::new(),
             counts: BTreeMap::new(),
@@ -115,6 +144,13 @@ impl State {
             crashed: BTreeSet::new(),
             dies_behind: BTreeSet::new(),
             receipts: BTreeMap::new(),
+            news: BTreeMap::new(),
+            order: Order::default(),
+            hurt_receives: BTreeMap::new(),
+            left_hidden: BTreeMap::new(),
+            redrives: 0,
+            has_moved: false,
+            has_redriven_natively: false,
             cut: Vec::new(),
         }
     }
@@ -163,26 +199,38 @@ impl State {
     }
 
     /// An invocation begins; the number by which its calls are known.
-    pub(crate) fn enters(&mut self, function: &'static str, writes: Vec<usize>) -> u64 {
+    pub(crate) fn enters(&mut self, caller: Caller) -> u64 {
         self.last_caller += 1;
-        self.callers.insert(self.last_caller, Caller { function, writes });
+        self.callers.insert(self.last_caller, caller);
         self.last_caller
     }
 
-    /// Whether an invocation that has ended had crashed.
-    pub(crate) fn leaves(&mut self, caller: u64) {
+    /// An invocation has ended; whether it was hurt. Calls of its that are on their way still tell
+    /// of it.
+    pub(crate) fn leaves(&mut self, caller: u64) -> bool {
         self.crashed.remove(&caller);
         self.dies_behind.remove(&caller);
+        self.callers.get(&caller).is_some_and(|caller| caller.is_hurt)
+    }
+
+    /// More happens to an invocation than that it has to wait.
+    fn hurts(&mut self, caller: u64) {
+        if let Some(caller) = self.callers.get_mut(&caller) {
+            caller.is_hurt = true;
+        }
     }
 
     fn caller(&self, trip: Trip) -> (String, Vec<usize>) {
-        let Some(Caller { function, writes }) = self.callers.get(&trip.caller) else {
+        let Some(Caller { function, writes, .. }) = self.callers.get(&trip.caller) else {
             return ("somebody".to_owned(), Vec::new());
         };
         (format!("{function} #{}", trip.caller), writes.clone())
     }
 
     fn notes_fault(&mut self, trip: Trip, operation: &str, fault: Fault) {
+        if operation == "SendMessageBatch" || matches!(fault, Fault::Crash | Fault::Panic) {
+            self.hurts(trip.caller);
+        }
         let (caller, mut writes) = self.caller(trip);
         writes.truncate(20);
         self.note(writes, format!("{caller}: {operation}: {}", fault.name()));
@@ -191,6 +239,17 @@ impl State {
     fn arrives(&mut self, trip: Trip, call: &Sent<'_>, input: &mut Value) -> Way {
         self.cut.clear();
         let operation = call.operation;
+        if let Some(code) = self.exceeds_quota(operation) {
+            self.notes_fault(trip, operation, Fault::Quota);
+            return Way::Fails(code.to_owned());
+        }
+        if operation == "DescribeExecution"
+            && self.is_news(input)
+            && self.happens(Fault::NotYetKnown)
+        {
+            self.notes_fault(trip, operation, Fault::NotYetKnown);
+            return Way::Fails("ExecutionDoesNotExist".to_owned());
+        }
         if self.outage(Fault::AccessDenied, operation).is_some() {
             *self.faults.entry(Fault::AccessDenied).or_default() += 1;
             self.notes_fault(trip, operation, Fault::AccessDenied);
@@ -230,11 +289,45 @@ impl State {
         self.cuts(trip, call, input, storm)
     }
 
+    /// The error of a start that the quotas do not allow.
+    fn exceeds_quota(&mut self, operation: &str) -> Option<&'static str> {
+        if operation != "StartExecution" || !self.plan.faults.contains(&Fault::Quota) {
+            return None;
+        }
+        let (quota, now) = (self.setting.quota, self.now());
+        let (tokens, since) = self.tokens;
+        let refilled = now.duration_since(since).as_secs_f64() * quota.refill;
+        let tokens = (tokens + refilled).min(quota.bucket);
+        let is_throttled = tokens < 1.0;
+        self.tokens = (if is_throttled { tokens } else { tokens - 1.0 }, now);
+        let is_full = self.ledger.open_executions() >= quota.open;
+        if is_throttled || is_full {
+            *self.faults.entry(Fault::Quota).or_default() += 1;
+        }
+        match (is_throttled, is_full) {
+            (true, _) => Some("ThrottlingException"),
+            (false, true) => Some("ExecutionLimitExceeded"),
+            (false, false) => None,
+        }
+    }
+
+    /// Something has happened to an execution.
+    pub(crate) fn tells(&mut self, name: &str) {
+        self.news.insert(name.to_owned(), self.now());
+    }
+
+    fn is_news(&self, input: &Value) -> bool {
+        let arn = input["executionArn"].as_str().unwrap_or_default();
+        let name = arn.rsplit_once(':').map_or("", |(_, name)| name);
+        self.news.get(name).is_some_and(|at| self.now().duration_since(*at) < EVENTUALLY)
+    }
+
     /// Takes entries out of a batch.
     fn cuts(&mut self, trip: Trip, call: &Sent<'_>, input: &mut Value, storm: f64) -> Way {
         let Some(entries) = call.input["Entries"].as_array() else { return Way::Through };
         let mut faults = vec![Fault::RejectedEntry, Fault::IgnoredEntry];
-        if call.operation == "DeleteMessageBatch" {
+        let is_fifo = input["QueueUrl"].as_str().is_some_and(platform::is_fifo);
+        if call.operation == "DeleteMessageBatch" && !is_fifo {
             faults.push(Fault::BackFromTheDead);
         }
         let mut left = Vec::new();
@@ -302,15 +395,16 @@ impl State {
             "SendMessageBatch" => {
                 for success in &confirmed {
                     let entry = entry_of(&success["Id"]);
-                    let id = success["MessageId"].as_str().unwrap_or_default().to_owned();
-                    self.sent(&caller, &queue, &id, &entry);
+                    self.sent(&caller, &queue, success, &entry);
                 }
             }
             "DeleteMessageBatch" => {
                 for success in &confirmed {
                     let entry = entry_of(&success["Id"]);
                     let handle = entry["ReceiptHandle"].as_str().unwrap_or_default();
-                    self.deleted(&caller, &queue, handle);
+                    let caller_before = self.callers.get(&trip.caller);
+                    let before = caller_before.and_then(|caller| caller.takes_before);
+                    self.deleted(&caller, &queue, handle, before);
                 }
             }
             "ReceiveMessage" => self.received(&caller, &queue, answer),
@@ -323,9 +417,19 @@ impl State {
         }
     }
 
-    /// A message is on a queue.
-    pub(crate) fn sent(&mut self, sender: &str, queue: &str, id: &str, entry: &Value) {
-        let writes = self.ledger.writes_in(entry["MessageBody"].as_str().unwrap_or_default());
+    /// A message is on a queue. `success` is what SQS says about its entry.
+    pub(crate) fn sent(&mut self, sender: &str, queue: &str, success: &Value, entry: &Value) {
+        let id = success["MessageId"].as_str().unwrap_or_default();
+        let body = entry["MessageBody"].as_str().unwrap_or_default();
+        let (writes, now) = (self.ledger.writes_in(body), self.now());
+        if queue.starts_with("dead") && sender.starts_with("consumer") {
+            self.order.gives_up(&writes, now);
+        }
+        let number = success["SequenceNumber"].as_str().and_then(|number| number.parse().ok());
+        if let (true, Some(number)) = (queue.starts_with("work"), number) {
+            let group = entry["MessageGroupId"].as_str().unwrap_or_default();
+            self.order.enters(number, id, group, body, (&writes, now));
+        }
         let delay = entry["DelaySeconds"].as_u64().map(|seconds| format!(", {seconds} s from now"));
         let class = entry["MessageAttributes"]["errorClass"]["StringValue"].as_str();
         let class = class.map(|class| format!(" because of {class}"));
@@ -351,35 +455,64 @@ impl State {
         }
     }
 
-    /// A message is confirmed to be deleted.
-    pub(crate) fn deleted(&mut self, by: &str, queue: &str, handle: &str) {
+    /// SQS itself has moved a message to another queue.
+    pub(crate) fn moved(&mut self, moved: &Moved) {
+        let Moved { old_id, id, to, .. } = moved;
+        let (now, writes) = (self.now(), self.ledger.writes_of(old_id));
+        self.note(writes.clone(), format!("SQS moves {old_id} to {to} as {id}"));
+        let is_back = to.starts_with("work");
+        self.order.moves(moved, is_back, now);
+        if old_id != id {
+            self.ledger.renames(now, old_id, id);
+        }
+        if !is_back && !self.hurt_receives.contains_key(old_id) {
+            let words = format!("{old_id} has moved to {to}, and its receives only had to wait");
+            let write = writes.first().copied();
+            self.ledger.violate(Promise::WaitingCostsNoReceive, now, write, words);
+        }
+    }
+
+    /// A message is confirmed to be deleted, by somebody who may take letters from before a time.
+    pub(crate) fn deleted(
+        &mut self,
+        by: &str,
+        queue: &str,
+        handle: &str,
+        before: Option<Timestamp>,
+    ) {
         let Some((id, sent)) = self.receipts.get(handle).cloned() else { return };
         let (now, writes) = (self.now(), self.ledger.writes_of(&id));
         let how = format!("{by} deletes {id} from {queue}");
         self.note(writes.clone(), &how);
         self.ledger.dequeues(now, &id, &how);
+        self.order.leaves(&id);
         if !queue.starts_with("dead") {
             return;
         }
-        let today = now.to_zoned(self.time_zone.clone()).start_of_day();
-        let is_earlier = today.is_ok_and(|today| sent < today.timestamp());
+        let is_earlier = before.is_some_and(|before| sent < before);
         if !is_earlier && now.duration_since(sent) < EXPIRES_SOON {
             let words = format!("{how}, which was sent at {sent:.0}");
-            self.ledger.violate(Promise::OnlyEarlierDays, now, writes.first().copied(), words);
+            self.ledger.violate(Promise::OnlyEarlierLetters, now, writes.first().copied(), words);
         }
     }
 
     fn begun(&mut self, by: &str, input: &Value, answer: &Value) {
         let text = |name: &str| input[name].as_str().unwrap_or_default().to_owned();
         let (name, execution_input, at) = (text("name"), text("input"), self.now());
-        if !self.started.insert((name.clone(), answer["startDate"].to_string())) {
+        let arn = answer["executionArn"].to_string();
+        if !self.started.insert((arn, answer["startDate"].to_string())) {
             return;
         }
+        self.tells(&name);
         let writes = self.ledger.writes_in(&execution_input);
         self.count("executions started");
         self.note(writes.clone(), format!("{by} starts {name}"));
         let parsed: Value = serde_json::from_str(&execution_input).unwrap_or_default();
         for write in writes {
+            if let Some(other) = self.order.overtaken_by(write, &self.ledger) {
+                let words = format!("`{name}` starts before write {other}, which was sent before");
+                self.ledger.violate(Promise::InOrder, at, Some(write), words);
+            }
             self.ledger.starts(at, &name, &parsed, write);
             let input = execution_input.clone();
             self.starts.push(Start { name: name.clone(), input, write, at });
@@ -393,7 +526,11 @@ impl State {
         self.count(format!("archived {class}"));
         self.note(writes.clone(), format!("{by} archives {key}: {class}"));
         let now = self.now();
-        self.ledger.archives(now, key, &class, &writes);
+        if document["restoredAt"].is_string() {
+            self.ledger.restores(now, key, &writes);
+        } else {
+            self.ledger.archives(now, key, &class, &writes);
+        }
     }
 }
 
@@ -420,10 +557,13 @@ impl Border {
 }
 
 impl Gate for Border {
-    fn sends(&self, _: &Sent<'_>) -> Trip {
+    fn sends(&self, call: &Sent<'_>) -> Trip {
         let mut state = self.state();
         let caller = CALLER.try_with(|caller| *caller).unwrap_or_default();
         let is_late = state.happens(Fault::LateEffect);
+        if is_late && call.operation == "SendMessageBatch" {
+            state.hurts(caller);
+        }
         let most = if is_late { Duration::from_secs(20) } else { Duration::from_millis(12) };
         let there = state.between(Duration::from_millis(2), most);
         let back = state.between(Duration::from_millis(2), Duration::from_millis(12));

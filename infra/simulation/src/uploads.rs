@@ -10,7 +10,8 @@ use tokio::{task::spawn_local, time::sleep};
 use crate::{
     Fault,
     ledger::{Kind, Write},
-    world::{BUCKET, Route, World, quoted},
+    setting::Route,
+    world::{BUCKET, World, quoted},
 };
 
 /// The sequencer of the first write.
@@ -63,7 +64,7 @@ impl World {
             self.waits_until(begin + time).await;
             together.push(self.uploads_one(number));
             // A notification with several records is about writes shortly after one another.
-            let is_alone = self.route == Route::EventBridge
+            let is_alone = self.setting.route == Route::EventBridge
                 || together.len() >= 3
                 || !self.state().happens(Fault::ManyRecords);
             if is_alone {
@@ -104,13 +105,13 @@ impl World {
             Kind::NotJson => format!("write {number}, cut sho"),
             Kind::NotAState => json!([number]).to_string(),
         };
-        let version_id = self.is_versioned.then(|| format!("version-{number}"));
+        let version_id = self.setting.is_versioned.then(|| format!("version-{number}"));
         let sequencer = format!("{:018X}", FIRST_SEQUENCER + number as u128 * 0x101);
         let mut object = Object::new(&key, content.as_bytes());
         object.version_id.clone_from(&version_id);
         let e_tag = object.e_tag.clone();
         self.aws.s3().has(BUCKET, object);
-        if !self.is_versioned {
+        if !self.setting.is_versioned {
             let older = state.ledger.writes.iter_mut().filter(|write| write.key == key);
             older.for_each(|write| write.is_gone = true);
         }
@@ -177,7 +178,7 @@ impl World {
                     state.between(Duration::from_millis(100), longest)
                 };
                 sleep(delay).await;
-                if world.route == Route::Queue {
+                if world.setting.route == Route::Queue {
                     world.sends("S3", &world.aws.work_queue(), &payload, "");
                     world.state().delivered(delivery, &writes, "S3 is rid of its notification");
                 } else {
@@ -188,7 +189,7 @@ impl World {
     }
 
     fn payload(&self, notices: &[Notice]) -> Value {
-        if let (Route::EventBridge, [notice]) = (self.route, notices) {
+        if let (Route::EventBridge, [notice]) = (self.setting.route, notices) {
             let mut event = sample_json("eventbridge-object-created-key-not-encoded.json");
             event["time"] = json!(format!("{:.0}", notice.at));
             let object = &mut event["detail"]["object"];
@@ -215,7 +216,7 @@ impl World {
             record
         });
         let records = json!({ "Records": records.collect::<Vec<_>>() });
-        if self.route != Route::Sns {
+        if self.setting.route != Route::Sns {
             return records;
         }
         let mut event = sample_json("sns-to-lambda.json");

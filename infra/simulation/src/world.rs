@@ -1,6 +1,7 @@
 //! The world around the functions, and one run of it.
 
 use std::{
+    cell::RefCell,
     panic::AssertUnwindSafe,
     pin::pin,
     rc::Rc,
@@ -10,11 +11,12 @@ use std::{
 };
 
 use consumer::Consumer;
+use fastrand::Rng;
 use forwarder::Forwarder;
 use futures::{FutureExt, future::poll_fn};
-use jiff::{SignedDuration, Timestamp, tz::TimeZone};
+use jiff::Timestamp;
 use platform::{Metrics, Queue, Settings};
-use redrive::{Archive, DeadLetterQueue, Executions, Redriver};
+use redrive::{Archive, DeadLetterQueue, Executions, Redriver, Uploads};
 use serde_json::{Value, json};
 use testing::{Aws, SimulatedQueue};
 use tokio::{
@@ -26,38 +28,38 @@ use tokio::{
 
 use crate::{
     Fault, Plan, Run,
-    state::{Border, CALLER, Outage, State},
+    setting::{Release, Setting},
+    state::{Border, CALLER, Caller, Line, Outage, State},
 };
-
-/// In Seoul, it is half an hour past midnight then.
-const START: &str = "2026-11-20T15:30:00Z";
-const TIME_ZONE: &str = "Asia/Seoul";
 
 pub(crate) const BUCKET: &str = "device-state";
 const ARCHIVE: &str = "archive";
 
 /// Consumers at once: `MaximumConcurrency`.
-const CONCURRENCY: u32 = 3;
+pub(crate) const CONCURRENCY: u32 = 3;
 
 /// What every part of the world shares.
 pub(crate) struct World {
     pub(crate) aws: Aws,
     pub(crate) state: Arc<Mutex<State>>,
     pub(crate) starts: Arc<Notify>,
-    pub(crate) forwarder: Forwarder,
-    pub(crate) consumer: Consumer,
-    pub(crate) redriver: Redriver,
-    pub(crate) is_versioned: bool,
-    pub(crate) route: Route,
+    /// Every environment that is there dies.
+    kills: Notify,
+    /// The functions as they were deployed last. Invocations go on with what they began with.
+    functions: RefCell<Rc<Functions>>,
+    pub(crate) setting: Setting,
+    /// The dead-letter queue that every stack has.
+    pub(crate) letters: SimulatedQueue,
+    /// The FIFO one of an ordered stack, for what SQS itself moves.
+    pub(crate) ordered_letters: Option<SimulatedQueue>,
 }
 
-/// How notifications reach the work queue: `Ingestion`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Route {
-    Direct,
-    Sns,
-    EventBridge,
-    Queue,
+/// The functions of a deployment.
+pub(crate) struct Functions {
+    pub(crate) forwarder: Forwarder,
+    pub(crate) consumer: Consumer,
+    /// One for each dead-letter queue.
+    pub(crate) redrivers: Vec<Redriver>,
 }
 
 /// Why an invocation has no result.
@@ -66,6 +68,13 @@ pub(crate) enum Broken {
     Crashed,
     Panicked,
     TimedOut,
+}
+
+/// How an invocation has ended.
+pub(crate) struct Ended<T> {
+    pub(crate) result: Result<T, Broken>,
+    /// Whether more has happened to it than that S3 or Step Functions made it wait.
+    pub(crate) is_hurt: bool,
 }
 
 /// One run: the same seed and plan give the same run.
@@ -81,89 +90,74 @@ pub fn run(seed: u64, plan: &Plan) -> Run {
         if state.ledger.violations.is_empty() {
             state.ledger.closes(now);
         }
-        let setting = format!(
-            "{:?}, {}",
-            world.route,
-            if world.is_versioned { "versioned" } else { "unversioned" }
-        );
-        Run::of(seed, plan, setting, &state)
+        Run::of(seed, plan, &world.setting, &state)
     })
 }
 
 impl World {
     fn new(seed: u64, plan: &Plan) -> Rc<Self> {
-        let start: Timestamp = START.parse().unwrap_or_default();
-        let time_zone = TimeZone::get(TIME_ZONE).unwrap_or(TimeZone::UTC);
-        let aws = Aws::build(seed, start, false);
-        let mut state = State::new(seed, plan, start, time_zone);
-        let is_versioned = state.rng.bool();
-        let routes = [Route::Direct, Route::Sns, Route::EventBridge, Route::Queue];
-        let route = routes[state.rng.usize(..routes.len())];
-        let hours_of_deferral = if state.rng.bool() { "72" } else { "3" };
-        let state = Arc::new(Mutex::new(state));
+        let mut rng = Rng::with_seed(seed);
+        let setting = Setting::draw(&mut rng);
+        let aws = Aws::build(seed, setting.start, setting.is_ordered);
+        let state = Arc::new(Mutex::new(State::new(rng, plan, setting.clone())));
         let starts = Arc::new(Notify::new());
         aws.has_gate(Arc::new(Border { state: state.clone(), starts: starts.clone() }));
         aws.s3().has_bucket(BUCKET);
         aws.s3().has_bucket(ARCHIVE);
         aws.step_functions().executions_run_for_ever();
-        let (work, dead) = (aws.work_queue(), aws.dead_letter_queue());
-        for queue in [&work, &dead] {
+        if setting.is_express {
+            aws.step_functions().is_express();
+        }
+        let moved_by_sqs = aws.dead_letter_queue();
+        let (letters, ordered_letters) = if setting.is_ordered {
+            (aws.has_standard_queue("dead"), Some(moved_by_sqs))
+        } else {
+            (moved_by_sqs, None)
+        };
+        aws.work_queue().is_received_at_most(setting.max_receives);
+        for queue in [&aws.work_queue(), &letters].into_iter().chain(&ordered_letters) {
             queue.keeps_no_order();
         }
-        let machine = aws.step_functions().state_machine_arn();
-        let lookup = |name: &str| {
-            let value = match name {
-                "STATE_MACHINE_ARN" => machine.clone(),
-                "TIME_ZONE" => TIME_ZONE.to_owned(),
-                "INLINE_OBJECT_MAX_BYTES" => "1000".to_owned(),
-                "MAX_DEFERRAL_HOURS" => hours_of_deferral.to_owned(),
-                _ => return None,
-            };
-            Some(value.into())
-        };
-        let metrics = |function: &str| Metrics::to("Sluice", function, std::io::sink());
-        let queue = |queue: &SimulatedQueue| Queue::new(queue.client(), queue.url());
-        let read = |settings: &Settings<'_>| {
-            (
-                forwarder::Config::read(settings),
-                consumer::Config::read(settings),
-                redrive::Config::read(settings),
-            )
-        };
-        let Ok((forwarder, consumer, redriver)) = Settings::from_lookup(&lookup, read) else {
-            unreachable!("the world sets every setting that has no default")
-        };
-        Rc::new(Self {
-            forwarder: Forwarder {
-                config: forwarder,
-                metrics: metrics("forwarder"),
-                work_queue: queue(&work),
-                dead_letter_queue: queue(&dead),
-            },
-            consumer: Consumer {
-                config: consumer,
-                metrics: metrics("consumer"),
-                step_functions: aws.step_functions().client(),
-                s3: aws.s3().client(),
-                work_queue: queue(&work),
-                dead_letter_queue: queue(&dead),
-            },
-            redriver: Redriver {
-                config: redriver,
-                metrics: metrics("redrive"),
-                dead_letter_queue: DeadLetterQueue::new(dead.client(), dead.url()),
-                work_queue: queue(&work),
-                archive: Archive::new(aws.s3().client(), ARCHIVE),
-                executions: Executions::new(aws.step_functions().client(), &machine),
-                other_dead_letter_queue: None,
-                uploads: None,
-            },
+        let release = setting.release.clone();
+        let world = Self {
+            functions: RefCell::new(Rc::new(Functions::new(
+                &aws,
+                &letters,
+                ordered_letters.as_ref(),
+                &setting,
+                &release,
+            ))),
+            kills: Notify::new(),
             aws,
             state,
             starts,
-            is_versioned,
-            route,
-        })
+            setting,
+            letters,
+            ordered_letters,
+        };
+        Rc::new(world)
+    }
+
+    pub(crate) fn functions(&self) -> Rc<Functions> {
+        self.functions.borrow().clone()
+    }
+
+    /// Replaces the functions, some time of the busy days. New invocations get the new ones; those
+    /// that are under way go on, or their environments die.
+    async fn deploys(self: Rc<Self>) {
+        if !self.state().happens(Fault::Deployment) {
+            return;
+        }
+        let busy = Duration::from_hours(24) * self.plan().busy_nights();
+        self.waits(Duration::ZERO, busy).await;
+        let release = Release::draw(&mut self.state().rng);
+        self.state().note(Vec::new(), format!("somebody deploys {release:?}"));
+        let (letters, ordered) = (&self.letters, self.ordered_letters.as_ref());
+        let functions = Functions::new(&self.aws, letters, ordered, &self.setting, &release);
+        *self.functions.borrow_mut() = Rc::new(functions);
+        if self.state().rng.bool() {
+            self.kills.notify_waiters();
+        }
     }
 
     /// Everything from the first upload to the last night.
@@ -174,6 +168,8 @@ impl World {
             spawn_local(self.clone().maps_events());
         }
         spawn_local(self.clone().uploads());
+        spawn_local(self.clone().deploys());
+        spawn_local(self.clone().operates());
         for _ in 0..self.plan().nights {
             self.passes_a_night().await;
             if !self.state().ledger.violations.is_empty() {
@@ -185,7 +181,7 @@ impl World {
     fn plans_outages(&self) {
         let mut state = self.state();
         let hours = |hours: u64| Duration::from_hours(hours);
-        let kinds: [(Fault, Duration, &[&'static [&'static str]]); 4] = [
+        let kinds: [(Fault, Duration, &[&'static [&'static str]]); 5] = [
             (
                 Fault::Storm,
                 Duration::from_mins(90),
@@ -198,6 +194,7 @@ impl World {
                 &[&["GetObject", "HeadObject"], &["StartExecution"], &["SendMessageBatch"]],
             ),
             (Fault::MappingOff, hours(48), &[&[]]),
+            (Fault::ConsumerBroken, hours(60), &[&[]]),
         ];
         for day in 0..state.plan.busy_nights() {
             for (fault, longest, operations) in kinds {
@@ -212,7 +209,7 @@ impl World {
                 let text =
                     format!("{}: from now on until {until:.0}, {operations:?}", fault.name());
                 state.outages.push(Outage { fault, from, until, operations });
-                let line = crate::state::Line { at: from, writes: Vec::new(), text };
+                let line = Line { at: from, writes: Vec::new(), text };
                 state.story.push(line);
             }
         }
@@ -239,18 +236,20 @@ impl World {
     /// Invokes a function: runs its handler until it ends, its time is over, or it dies at a call.
     pub(crate) async fn invokes<T>(
         &self,
-        function: &'static str,
-        writes: Vec<usize>,
+        caller: Caller,
         limit: Duration,
         handler: impl Future<Output = T>,
-    ) -> Result<T, Broken> {
-        let caller = self.state().enters(function, writes.clone());
+    ) -> Ended<T> {
+        let Caller { function, writes, .. } = caller.clone();
+        let caller = self.state().enters(caller);
         let result = {
             let handler = AssertUnwindSafe(handler).catch_unwind();
             let mut handler = pin!(timeout(limit, CALLER.scope(caller, handler)));
+            let mut killed = pin!(self.kills.notified());
             poll_fn(|context| {
                 let polled = handler.as_mut().poll(context);
-                if self.state().crashed.remove(&caller) {
+                let is_killed = polled.is_pending() && killed.as_mut().poll(context).is_ready();
+                if self.state().crashed.remove(&caller) || is_killed {
                     return Poll::Ready(Err(Broken::Crashed));
                 }
                 polled.map(|ended| match ended {
@@ -262,13 +261,13 @@ impl World {
             .await
         };
         let mut state = self.state();
-        state.leaves(caller);
+        let is_hurt = state.leaves(caller) || result.is_err();
         state.count(format!("{function} invoked"));
         if let Err(broken) = &result {
             state.count(format!("{function} {broken:?}"));
             state.note(writes, format!("{function} #{caller}: {broken:?}"));
         }
-        result
+        Ended { result, is_hurt }
     }
 
     /// A service of AWS itself sends a message, and that works.
@@ -281,17 +280,81 @@ impl World {
         }
         let answer = queue.does("SendMessageBatch", json!({ "Entries": [entry.clone()] }));
         let answer = answer.unwrap_or_default();
-        let id = answer["Successful"][0]["MessageId"].as_str().unwrap_or_default();
-        self.state().sent(sender, queue.name(), id, &entry);
+        self.state().sent(sender, queue.name(), &answer["Successful"][0], &entry);
     }
 }
 
-/// How long until this time of a day, in UTC.
-pub(crate) fn next_time_of_day(now: Timestamp, seconds: i64) -> Timestamp {
-    let day = 86_400;
-    let since_midnight = now.as_second().rem_euclid(day);
-    let left = (seconds - since_midnight).rem_euclid(day);
-    now + SignedDuration::from_secs(if left == 0 { day } else { left })
+impl Functions {
+    fn new(
+        aws: &Aws,
+        letters: &SimulatedQueue,
+        ordered_letters: Option<&SimulatedQueue>,
+        setting: &Setting,
+        release: &Release,
+    ) -> Self {
+        let machine = aws.step_functions().state_machine_arn();
+        let lookup = |name: &str| {
+            let value = match name {
+                "STATE_MACHINE_ARN" => machine.clone(),
+                "TIME_ZONE" => setting.time_zone.to_owned(),
+                "INLINE_OBJECT_MAX_BYTES" => release.inline_object_max_bytes.to_string(),
+                "MAX_DEFERRAL_HOURS" => release.max_deferral_hours.to_string(),
+                "MAX_REDRIVES" => release.max_redrives.to_string(),
+                "GROUP_KEY_SEGMENTS" => release.group_key_segments.to_string(),
+                _ => return None,
+            };
+            Some(value.into())
+        };
+        let metrics = |function: &str| Metrics::to("Sluice", function, std::io::sink());
+        let queue = |queue: &SimulatedQueue| Queue::new(queue.client(), queue.url());
+        let read = |settings: &Settings<'_>| {
+            (
+                forwarder::Config::read(settings),
+                consumer::Config::read(settings),
+                redrive::Config::read(settings),
+            )
+        };
+        let Ok((forwarder, consumer, redriver)) = Settings::from_lookup(&lookup, read) else {
+            unreachable!("the world sets every setting that has no default")
+        };
+        let work = aws.work_queue();
+        let redriver = |of: &SimulatedQueue| Redriver {
+            config: redriver.clone(),
+            metrics: metrics("redrive"),
+            dead_letter_queue: DeadLetterQueue::new(of.client(), of.url()),
+            work_queue: queue(&work),
+            archive: Archive::new(aws.s3().client(), ARCHIVE),
+            executions: Executions::new(aws.step_functions().client(), &machine),
+            other_dead_letter_queue: ordered_letters
+                .filter(|other| other.url() != of.url())
+                .map(|other| DeadLetterQueue::new(other.client(), other.url())),
+            uploads: Some(Uploads {
+                client: aws.s3().client(),
+                bucket: BUCKET.to_owned(),
+                region: "eu-west-1".to_owned(),
+                key_prefix: String::new(),
+                key_suffix: String::new(),
+                max_bytes: None,
+            }),
+        };
+        Self {
+            forwarder: Forwarder {
+                config: forwarder,
+                metrics: metrics("forwarder"),
+                work_queue: queue(&work),
+                dead_letter_queue: queue(letters),
+            },
+            consumer: Consumer {
+                config: consumer,
+                metrics: metrics("consumer"),
+                step_functions: aws.step_functions().client(),
+                s3: aws.s3().client(),
+                work_queue: queue(&work),
+                dead_letter_queue: queue(letters),
+            },
+            redrivers: [letters].into_iter().chain(ordered_letters).map(redriver).collect(),
+        }
+    }
 }
 
 /// A JSON value as text, for what is quoted in another document.

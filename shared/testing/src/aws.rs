@@ -19,8 +19,8 @@ use serde_json::Value;
 use tokio::sync::Notify;
 
 use crate::{
-    Call, Gate, SimulatedQueue, SimulatedS3, SimulatedStepFunctions, Weather, When, http::Wire,
-    sqs, world::World,
+    Call, Gate, Moved, SimulatedQueue, SimulatedS3, SimulatedStepFunctions, Weather, When,
+    http::Wire, sqs, world::World,
 };
 
 pub(crate) const REGION: &str = "eu-west-1";
@@ -97,6 +97,17 @@ impl Aws {
 
     pub fn dead_letter_queue(&self) -> SimulatedQueue {
         self.queue("dead")
+    }
+
+    /// A standard queue beside those two, as an ordered stack has one for its dead letters.
+    pub fn has_standard_queue(&self, name: &str) -> SimulatedQueue {
+        self.world().queues.insert(name.to_owned(), sqs::Queue::new(false));
+        SimulatedQueue::new(self, name.to_owned())
+    }
+
+    /// The messages that SQS itself has moved to another queue since this was last asked.
+    pub fn takes_moved(&self) -> Vec<Moved> {
+        std::mem::take(&mut self.world().moved)
     }
 
     fn queue(&self, name: &str) -> SimulatedQueue {

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 pub(crate) use api::{NO_MESSAGES, next_change, serve, settle, wait};
 pub(crate) use queue::Queue;
-pub use queue::{Attribute, Message, MoveTask};
+pub use queue::{Attribute, Message, MoveTask, Moved};
 
 use crate::{
     Aws, When,
@@ -179,6 +179,11 @@ impl SimulatedQueue {
     /// The queue itself is gone.
     pub fn is_gone(&self) {
         self.aws.world().queues.remove(&self.name);
+    }
+
+    /// Messages that were received so often go to its dead-letter queue.
+    pub fn is_received_at_most(&self, times: u32) {
+        self.with(|queue| queue.max_receives = times);
     }
 
     /// Messages that were received five times go there.

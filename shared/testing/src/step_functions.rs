@@ -54,6 +54,7 @@ pub struct Execution {
 #[derive(Debug)]
 pub(crate) struct State {
     exists: bool,
+    is_express: bool,
     /// By ARN.
     executions: BTreeMap<String, Execution>,
     /// Their ARNs, in the order in which they were started.
@@ -82,7 +83,7 @@ impl Default for State {
     fn default() -> Self {
         let end = End { after: Some(Duration::ZERO), status: Status::Succeeded, error: None };
         let (executions, end_by_key) = (BTreeMap::new(), BTreeMap::new());
-        Self { exists: true, executions, order: Vec::new(), end, end_by_key }
+        Self { exists: true, is_express: false, executions, order: Vec::new(), end, end_by_key }
     }
 }
 
@@ -155,6 +156,12 @@ impl SimulatedStepFunctions {
     /// The state machine is not there.
     pub fn is_gone(&self) {
         self.aws.world().step_functions.exists = false;
+    }
+
+    /// The state machine is an EXPRESS one: it does not deduplicate names, and its executions cannot
+    /// be asked for.
+    pub fn is_express(&self) {
+        self.aws.world().step_functions.is_express = true;
     }
 
     /// Starts an execution, as somebody else might do. Nothing happens if there is one of this name.
@@ -285,7 +292,11 @@ impl State {
         if input.len() > MAX_INPUT_BYTES || serde_json::from_str::<Value>(input).is_err() {
             return Err(ServiceError::new("InvalidExecutionInput", "Invalid execution input"));
         }
-        let arn = execution_arn(name);
+        let arn = if self.is_express {
+            format!("{}:{}", execution_arn(name), self.order.len())
+        } else {
+            execution_arn(name)
+        };
         if let Some(existing) = self.executions.get(&arn) {
             let is_running = existing.status_at(now) == Status::Running;
             // The very same start again is no error while the first one runs.
@@ -300,7 +311,7 @@ impl State {
         let of_key = key_of(input).and_then(|key| self.end_by_key.get(&key));
         let End { after, status, error } = of_key.unwrap_or(&self.end).clone();
         let ended = after.map(|after| now + after);
-        let execution = Execution { status, ended, error, ..Execution::new(name, input, now) };
+        let execution = Execution { arn, status, ended, error, ..Execution::new(name, input, now) };
         self.add(execution.clone());
         Ok(execution)
     }
@@ -326,7 +337,7 @@ pub(crate) fn serve(world: &mut World, request: &Request) -> Result<Value, Servi
         }
         "DescribeExecution" => {
             let arn = request.text("executionArn");
-            if !arn.contains(":execution:") {
+            if !arn.contains(":execution:") || state.is_express {
                 return Err(ServiceError::new("InvalidArn", format!("Invalid Arn: '{arn}'")));
             }
             let Some(execution) = state.executions.get(arn) else {

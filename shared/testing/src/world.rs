@@ -38,6 +38,8 @@ pub(crate) struct World {
     pub(crate) calls: Vec<Call>,
     pub(crate) queues: BTreeMap<String, sqs::Queue>,
     pub(crate) messages_made: u64,
+    /// Messages that SQS has moved and nobody has asked for yet.
+    pub(crate) moved: Vec<sqs::Moved>,
     pub(crate) step_functions: step_functions::State,
     pub(crate) buckets: BTreeMap<String, s3::Bucket>,
 }
@@ -87,6 +89,7 @@ impl World {
             calls: Vec::new(),
             queues: BTreeMap::new(),
             messages_made: 0,
+            moved: Vec::new(),
             step_functions: step_functions::State::default(),
             buckets: BTreeMap::new(),
         }

@@ -109,3 +109,29 @@ async fn a_failed_execution_does_not_forget_the_redrives_that_its_message_had() 
     assert_eq!(stack.keys(), ["four"]);
     assert_eq!(stack.work().messages()[0].text("redrives"), Some("5"));
 }
+
+/// Two letters of one failure, the first of which was redriven, or a native redrive.
+#[tokio::test(start_paused = true)]
+async fn what_was_redriven_too_often_is_not_archived_if_it_has_succeeded_since() {
+    let failed = |key: &str| {
+        let mut event = message(key);
+        event["redrives"] = json!(5);
+        let body = json!({ "failedExecution": { "name": id(key) }, "event": event });
+        letter_of(&body.to_string()).class("E")
+    };
+    let keys = ["itself", "next", "runs", "replaced", "failed"];
+    let stack = Stack::with(keys.map(failed));
+    let machine = stack.aws.step_functions();
+    let next = |key: &str| {
+        Execution::new(&format!("{}-r1", id(key)), &message(key).to_string(), stack.aws.now())
+    };
+    machine.has(execution(&stack, "itself").ended(now(), Status::Succeeded));
+    machine.has(next("next").ended(now(), Status::Succeeded));
+    machine.has(next("runs"));
+    machine.has(next("replaced").ended(now(), Status::Failed));
+    let report = nightly(&stack).await;
+    assert_eq!((report.succeeded, report.running, report.redriven), (2, 1, 0));
+    let archived = [("E".to_owned(), 1), ("NotCurrentAttempt".to_owned(), 1)];
+    assert_eq!(report.archived, archived.into());
+    assert_eq!(stack.left(), ["message-2"]);
+}

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
 use super::{
-    Attribute, EntryFault, Message, MoveTask, arn,
+    Attribute, EntryFault, Message, MoveTask, Moved, arn,
     queue::{BadHandle, Queue},
 };
 use crate::world::{Request, ServiceError, World, md5_hex};
@@ -49,7 +49,12 @@ pub(crate) fn settle(world: &mut World) {
         moved.extend(queue.take_dead().into_iter().filter_map(|message| {
             // A FIFO queue counts retention anew, a standard queue does not.
             let sent = if queue.is_fifo() { now } else { message.sent };
-            Some((target.clone()?, Message { sent, moved_from: Some(arn(name)), ..message }))
+            let old_id = message.id.clone();
+            Some((
+                old_id,
+                target.clone()?,
+                Message { sent, moved_from: Some(arn(name)), ..message },
+            ))
         }));
         for index in 0..queue.moves.len() {
             let task = &queue.moves[index];
@@ -71,15 +76,18 @@ pub(crate) fn settle(world: &mut World) {
             let taken = queue.take_visible(count);
             // What is moved is a message of its own, sent now.
             moved.extend(taken.into_iter().map(|message| {
+                let old_id = message.id.clone();
                 let message = Message { id: String::new(), receive_count: 0, ..message };
-                (target.clone(), Message { sent: now, moved_from: None, ..message })
+                (old_id, target.clone(), Message { sent: now, moved_from: None, ..message })
             }));
         }
     }
-    for (target, message) in moved {
+    for (old_id, to, message) in moved {
         let number = next_number(world);
-        if let Some(queue) = world.queues.get_mut(&target) {
-            queue.put(Message { delay_seconds: None, ..message }, number, now);
+        if let Some(queue) = world.queues.get_mut(&to) {
+            let group_id = message.group_id.clone();
+            let sent = queue.put(Message { delay_seconds: None, ..message }, number, now);
+            world.moved.push(Moved { old_id, id: sent.message_id, number, group_id, to });
         }
     }
     for (at, message) in consumed {

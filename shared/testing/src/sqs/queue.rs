@@ -15,6 +15,8 @@ const DEDUPLICATION: SignedDuration = SignedDuration::from_mins(5);
 
 /// As the template sets it, on both queues.
 const RETENTION: SignedDuration = SignedDuration::from_hours(14 * 24);
+
+/// After so many receives a message moves to the dead-letter queue, unless a test says otherwise.
 const MAX_RECEIVES: u32 = 5;
 
 /// SQS' own default.
@@ -75,6 +77,19 @@ pub struct MoveTask {
     pub is_cancelled: bool,
 }
 
+/// A message that SQS itself has moved to another queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Moved {
+    /// What it was called before.
+    pub old_id: String,
+    /// The same, unless a move task has made a new message of it.
+    pub id: String,
+    pub number: u64,
+    pub group_id: Option<String>,
+    /// The queue on which it is now.
+    pub to: String,
+}
+
 /// A queue as it was when time last passed. Each step costs what it touches and not what the queue
 /// holds, so that a test may have tens of thousands of messages.
 #[derive(Debug)]
@@ -101,6 +116,8 @@ pub(crate) struct Queue {
     deduplicated: BTreeMap<String, (String, Timestamp)>,
     /// A queue by name.
     pub(crate) dead_letters_go_to: Option<String>,
+    /// After so many receives.
+    pub(crate) max_receives: u32,
     pub(crate) moves: Vec<MoveTask>,
     /// Decides in which order a receive shows messages, if it is not the oldest first.
     pub(crate) disorder: Option<Rng>,
@@ -222,6 +239,7 @@ impl Queue {
             expired: Vec::new(),
             deduplicated: BTreeMap::new(),
             dead_letters_go_to: None,
+            max_receives: MAX_RECEIVES,
             moves: Vec::new(),
             disorder: None,
         }
@@ -284,8 +302,20 @@ impl Queue {
         let numbers: Vec<u64> = match &mut self.disorder {
             None => numbers.take(most).collect(),
             Some(rng) => {
+                let mut groups: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
                 let mut numbers: Vec<u64> = numbers.collect();
-                rng.shuffle(&mut numbers);
+                if self.fifo {
+                    // Groups come in any order, and each of them in its own.
+                    for number in numbers {
+                        let group = self.messages[&number].group_id.as_deref();
+                        groups.entry(group.unwrap_or_default()).or_default().push(number);
+                    }
+                    let mut groups: Vec<Vec<u64>> = groups.into_values().collect();
+                    rng.shuffle(&mut groups);
+                    numbers = groups.concat();
+                } else {
+                    rng.shuffle(&mut numbers);
+                }
                 numbers.truncate(most);
                 numbers
             }
@@ -295,7 +325,7 @@ impl Queue {
             message.receive_count += 1;
             message.first_received.get_or_insert(now);
             let received = (handle(number, message.receive_count), message.clone());
-            if message.receive_count >= MAX_RECEIVES {
+            if message.receive_count >= self.max_receives {
                 self.worn.insert(number);
             }
             if !self.shown_twice.remove(&received.1.id) {

@@ -1,0 +1,112 @@
+//! What people do to a stack while it is at work.
+
+use std::{rc::Rc, time::Duration};
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use testing::{Execution, SimulatedQueue};
+use tokio::{task::spawn_local, time::sleep};
+
+use crate::{Fault, ledger::Holder, state::Start, world::World};
+
+impl World {
+    /// On every busy day, an operator may invoke the redrive by hand, whatever else is under way.
+    pub(crate) async fn operates(self: Rc<Self>) {
+        let begin = self.state().now();
+        for day in 0..self.plan().busy_nights() {
+            let day = begin + SignedDuration::from_hours(24) * i32::try_from(day).unwrap_or(0);
+            self.waits_until(day).await;
+            for request in [Fault::RedriveByHand, Fault::Restore, Fault::ManagedMove] {
+                if self.state().happens(request) {
+                    spawn_local(self.clone().requests(request));
+                }
+            }
+        }
+    }
+
+    async fn requests(self: Rc<Self>, request: Fault) {
+        self.waits(Duration::ZERO, Duration::from_hours(24)).await;
+        let now = self.state().now();
+        let (mut event, mut before) = match request {
+            Fault::Restore => (json!({ "mode": "restore", "prefix": "dead-letters/" }), now),
+            Fault::ManagedMove => (json!({ "mode": "managed" }), now),
+            _ => self.selection(now),
+        };
+        let mut queue = self.functions().redrivers.len() - 1;
+        match request {
+            Fault::ManagedMove if self.state().has_redriven_natively => return,
+            Fault::ManagedMove => self.state().has_moved = true,
+            Fault::RedriveByHand => queue = self.state().rng.usize(..=queue),
+            _ => {}
+        }
+        if self.state().rng.u8(..4) == 0 && request != Fault::ManagedMove {
+            event["dryRun"] = json!(true);
+            before = Timestamp::MIN;
+        }
+        let event = event.to_string();
+        self.state().note(Vec::new(), format!("an operator invokes the redrive with {event}"));
+        self.invokes_redrive("redrive by hand", queue, &event, before).await;
+        self.notes_moved();
+    }
+
+    /// Which letters a person wants to be redriven, and from before which time these are.
+    fn selection(&self, now: Timestamp) -> (Value, Timestamp) {
+        let mut state = self.state();
+        let hours = state.rng.u32(1..=48);
+        let earlier = now - SignedDuration::from_hours(i64::from(hours));
+        let (mut event, before) = match state.rng.u8(..3) {
+            0 => (json!({ "before": "now" }), now),
+            1 => (json!({ "before": earlier.to_string() }), earlier),
+            _ => (json!({ "olderThanHours": hours }), earlier),
+        };
+        match state.rng.u8(..8) {
+            0 => event["keyPrefix"] = json!("devices/0/"),
+            1 => event["errorClass"] = json!("DynamoDB.ResourceNotFoundException"),
+            2 => event["maxMessages"] = json!(3),
+            3 => event["maxRedrives"] = json!(1),
+            4 => event["canaryMessages"] = json!(0),
+            _ => {}
+        }
+        (event, before)
+    }
+
+    /// Some time after an execution has failed, a person has Step Functions redrive it, if it is the
+    /// last one of its write, and nothing but a dead letter waits to start another.
+    pub(crate) async fn redrives_natively(self: Rc<Self>, start: Start) {
+        self.waits(Duration::from_mins(1), Duration::from_hours(12)).await;
+        {
+            let mut state = self.state();
+            let write = &state.ledger.writes[start.write];
+            let is_elsewhere = |holder: &Holder| match holder {
+                Holder::Message(id) => !self.is_dead_letter(id),
+                _ => true,
+            };
+            let is_busy = state.redrives > 0 || state.has_moved;
+            let is_last = write.executions.last().is_some_and(|last| last.name == start.name);
+            if is_busy
+                || !is_last
+                || write.holders.iter().any(is_elsewhere)
+                || write.has_succeeded()
+            {
+                return;
+            }
+            state.has_redriven_natively = true;
+            state.ledger.goes_on(&start.name, start.write);
+            state.tells(&start.name);
+            let text = format!("a person has Step Functions redrive {}", start.name);
+            state.note(vec![start.write], text);
+            state.count("executions redriven natively");
+            let execution = Execution::new(&start.name, &start.input, start.at);
+            self.aws.step_functions().has(execution);
+        }
+        sleep(Duration::from_secs(2)).await;
+        let ending = self.ending(&start);
+        self.finishes(&start, ending).await;
+    }
+
+    fn is_dead_letter(&self, id: &str) -> bool {
+        let queues = [&self.letters].into_iter().chain(&self.ordered_letters);
+        let mut letters = queues.flat_map(SimulatedQueue::messages);
+        letters.any(|message| message.id == id)
+    }
+}
