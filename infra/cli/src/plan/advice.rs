@@ -1,7 +1,5 @@
 //! Better settings, found by trying some.
 
-use serde::Serialize;
-
 use super::simulation::{Outcome, Scenario, Stack, simulate};
 
 /// Consumers are worth having for as much as the quota takes, even while calls take so many times as
@@ -17,8 +15,7 @@ const AS_FAST: f64 = 1.02;
 /// Another setting is worth a change if it saves this part of the time, or of the calls.
 const WORTH_IT: f64 = 0.95;
 
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug)]
 pub(crate) enum Advice {
     /// The steady arrivals alone are more than Step Functions takes.
     RaiseQuota {
@@ -33,14 +30,13 @@ pub(crate) enum Advice {
     Change(Change),
 }
 
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug)]
 pub(crate) struct Change {
     pub(crate) maximum_concurrency: f64,
     pub(crate) batch_size: f64,
     pub(crate) start_rate_per_second: f64,
     /// When nothing is left then, and how many calls each start takes.
-    pub(crate) drained_seconds: f64,
+    pub(crate) drained: f64,
     pub(crate) calls_per_start: f64,
 }
 
@@ -52,43 +48,49 @@ pub(crate) fn advise(scenario: &Scenario, outcome: &Outcome) -> Advice {
     if scenario.arrivals >= scenario.quota.refill {
         return Advice::RaiseQuota { refill: round_up(scenario.arrivals * MARGIN) };
     }
-    let tried = candidates(scenario).into_iter().map(|stack| {
-        let outcome = simulate(&Scenario { stack: stack.clone(), ..scenario.clone() });
-        (stack, outcome)
-    });
-    let tried: Vec<_> = tried.filter(|(_, outcome)| outcome.drained.is_some()).collect();
-    let time = |outcome: &Outcome| outcome.drained.unwrap_or(f64::INFINITY);
-    let fastest = tried.iter().map(|(_, outcome)| time(outcome)).fold(time(outcome), f64::min);
+    // Whoever takes an advice has to live with slower calls than were assumed.
+    let slower = Scenario { call: SLOWER * scenario.call, ..scenario.clone() };
+    let with = |stack: &Stack, scenario: &Scenario| {
+        simulate(&Scenario { stack: stack.clone(), ..scenario.clone() })
+    };
+    let now = with(&scenario.stack, &slower);
+    let tried: Vec<_> = candidates(scenario, &slower)
+        .into_iter()
+        .map(|stack| (with(&stack, &slower), stack))
+        .collect();
+    let fastest = tried.iter().map(|(slowly, _)| time(slowly)).fold(time(&now), f64::min);
     let best = tried
-        .iter()
-        .filter(|(_, outcome)| time(outcome) <= fastest * AS_FAST)
-        .min_by(|(_, one), (_, other)| one.calls_per_start().total_cmp(&other.calls_per_start()));
-    match best {
-        Some((stack, better))
-            if time(better) < time(outcome) * WORTH_IT
-                || (better.calls_per_start() <= outcome.calls_per_start() * WORTH_IT
-                    && time(better) <= time(outcome) * AS_FAST) =>
-        {
-            Advice::Change(Change {
-                maximum_concurrency: stack.maximum_concurrency,
-                batch_size: stack.batch_size,
-                start_rate_per_second: stack.start_rate.unwrap_or(0.0),
-                drained_seconds: time(better),
-                calls_per_start: better.calls_per_start(),
-            })
-        }
-        _ => Advice::Keep,
+        .into_iter()
+        .filter(|(slowly, _)| time(slowly) <= fastest * AS_FAST)
+        .min_by(|(one, _), (other, _)| one.calls_per_start().total_cmp(&other.calls_per_start()));
+    let Some((_, stack)) = best else { return Advice::Keep };
+    let better = with(&stack, scenario);
+    let is_faster = time(&better) < time(outcome) * WORTH_IT;
+    let is_cheaper = better.calls_per_start() <= outcome.calls_per_start() * WORTH_IT;
+    if time(&better) > time(outcome) * AS_FAST || !(is_faster || is_cheaper) {
+        return Advice::Keep;
     }
+    Advice::Change(Change {
+        maximum_concurrency: stack.maximum_concurrency,
+        batch_size: stack.batch_size,
+        start_rate_per_second: stack.start_rate.unwrap_or(0.0),
+        drained: time(&better),
+        calls_per_start: better.calls_per_start(),
+    })
+}
+
+fn time(outcome: &Outcome) -> f64 {
+    outcome.drained.unwrap_or(f64::INFINITY)
 }
 
 /// As many consumers as the quota feeds, twice that, and as many as there are: without a start rate,
 /// and with the one at which all of them together start as many as the quota allows.
-fn candidates(scenario: &Scenario) -> Vec<Stack> {
+fn candidates(scenario: &Scenario, slower: &Scenario) -> Vec<Stack> {
     let refill = scenario.quota.refill;
     let stack = &scenario.stack;
-    let busy = scenario.batch_seconds(&Stack { start_rate: None, ..stack.clone() });
-    let slower = Scenario { call: SLOWER * scenario.call, ..scenario.clone() };
-    let needed = refill * slower.batch_seconds(stack) / stack.batch_size;
+    let free = Stack { start_rate: None, ..stack.clone() };
+    let busy = scenario.batch_seconds(&free);
+    let needed = refill * slower.batch_seconds(&free) / stack.batch_size;
     let needed = needed.ceil().clamp(2.0, 1_000.0);
     let mut all = Vec::new();
     for consumers in [needed, (2.0 * needed).min(1_000.0), stack.maximum_concurrency] {

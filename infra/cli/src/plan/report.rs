@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 
 use jiff::{SignedDuration, Timestamp};
-use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
@@ -32,7 +31,7 @@ pub(crate) struct Billing {
     pub(crate) slowdown: f64,
 }
 
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy)]
 struct Month {
     uploads: f64,
     dollars: Bill,
@@ -271,12 +270,27 @@ impl Report {
                         "which means",
                         format!(
                             "drained {} after the end of the burst, {:.2} calls for each start",
-                            time((change.drained_seconds - burst).max(0.0)),
+                            time((change.drained - burst).max(0.0)),
                             change.calls_per_start
                         ),
                     ),
                 ]
             }
+        }
+    }
+
+    fn better_json(&self) -> Value {
+        match &self.advice {
+            Advice::Keep => Value::Null,
+            Advice::RaiseQuota { refill } => json!({ "quotaOfStartsPerSecond": whole(*refill) }),
+            Advice::RaiseOpenExecutions { open } => {
+                json!({ "quotaOfOpenExecutions": whole(*open) })
+            }
+            Advice::Change(change) => json!({
+                "MaximumConcurrency": whole(change.maximum_concurrency),
+                "BatchSize": whole(change.batch_size),
+                "StartRatePerSecond": whole(change.start_rate_per_second),
+            }),
         }
     }
 
@@ -303,8 +317,12 @@ impl Report {
             "deferredTooLong": whole(self.outcome.deferred_too_long),
             "firstDeferredTooLongSeconds": self.outcome.first_deferred_too_long.map(tenths),
             "deletedBySqsFromSeconds": self.outcome.first_lost.map(tenths),
-            "month": self.month,
-            "advice": self.advice,
+            "month": self.month.map(|month| json!({
+                "uploads": whole(month.uploads),
+                "dollars": month.dollars,
+                "sum": month.sum,
+            })),
+            "better": self.better_json(),
         })
     }
 }

@@ -40,7 +40,8 @@ fn root() -> PathBuf {
 fn assert_complete(outcome: &Outcome) {
     let last = outcome.samples.last().unwrap();
     let ended = outcome.work.starts + outcome.deferred_too_long + outcome.lost;
-    assert_eq!(ended + last.visible + last.delayed, outcome.work.uploads);
+    let all = ended + last.visible + last.delayed;
+    assert!((all - outcome.work.uploads).abs() < 0.5, "{all} of {}", outcome.work.uploads);
 }
 
 /// The burst that `cargo sluice bench` measured (infra/bench/results.md, *Drain*, 2026-11-21): 10,000
@@ -197,7 +198,7 @@ fn a_start_rate_keeps_the_consumers_below_the_quota() {
     let paced = outcome(&format!("{burst} --start-rate-per-second 30"));
     assert!(free.calls_per_start() > 1.3, "{:?}", free.work);
     assert!(paced.calls_per_start() < 1.05, "{:?}", paced.work);
-    assert_eq!(paced.work.deferrals, 0.0);
+    assert!(paced.work.deferrals < 0.5, "{:?}", paced.work);
 }
 
 #[test]
@@ -270,7 +271,7 @@ fn the_settings_have_the_defaults_of_the_template() {
     for setting in settings {
         let words = setting.get_id().as_str().split('_');
         let parameter: String =
-            words.map(|word| format!("{}{}", word[..1].to_uppercase(), &word[1..])).collect();
+            words.flat_map(|word| [word[..1].to_uppercase(), word[1..].to_owned()]).collect();
         let [value] = setting.get_default_values() else { panic!("{parameter} has no default") };
         assert_eq!(value.to_str().unwrap(), default(&parameter), "{parameter}");
         compared += 1;
