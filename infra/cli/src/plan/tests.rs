@@ -311,6 +311,17 @@ fn a_table_fits_into_eighty_columns() {
     }
 }
 
+/// But for digits, which may differ in the last of a sum on another processor.
+#[test]
+fn the_document_shows_what_is_printed() {
+    let document = fs::read_to_string(root().join("infra/docs/operations.md")).unwrap();
+    let command = document.lines().find(|line| line.starts_with("cargo sluice plan --")).unwrap();
+    let printed = table(command.strip_prefix("cargo sluice plan ").unwrap());
+    let words = |text: &str| text.replace(|letter: char| letter.is_ascii_digit(), "");
+    let (_, what_happens) = printed.split_once("\nwhat happens\n").unwrap();
+    assert!(words(&document).contains(&words(what_happens)), "write this down: {printed}");
+}
+
 #[test]
 fn the_picture_shows_the_queue_and_what_is_delayed() {
     let report = plan("--burst 10000/s --burst-for 1s").report().unwrap();
