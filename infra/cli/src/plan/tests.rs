@@ -1,6 +1,8 @@
+mod one_by_one;
+
 use clap::{CommandFactory as _, Parser};
 
-use super::simulation::{Outcome, simulate};
+use super::simulation::{Outcome, Work, simulate};
 use super::*;
 
 #[derive(Debug, Parser)]
@@ -79,6 +81,41 @@ fn a_measured_burst_is_predicted_within_fifteen_percent() {
         let drained = outcome.drained.unwrap();
         assert!(off(drained, DRAINED) < 0.15, "seed {seed}: {drained} s");
         assert!(off(outcome.work.calls, CALLS) < 0.15, "seed {seed}: {} calls", outcome.work.calls);
+    }
+}
+
+/// The simulation solves for what many calls do together. This makes each of them.
+#[test]
+fn cohorts_drain_as_messages_do_one_by_one() {
+    let with = |call: f64, consumers: f64, refill: f64| {
+        let mut scenario = Scenario { call, ..measured() };
+        scenario.stack.maximum_concurrency = consumers;
+        scenario.stack.first_consumers = consumers;
+        scenario.quota.refill = refill;
+        scenario
+    };
+    for scenario in [
+        with(0.02, 5.0, 300.0),
+        with(0.02, 10.0, 300.0),
+        with(0.02, 20.0, 300.0),
+        with(0.04, 10.0, 300.0),
+        with(0.06, 10.0, 300.0),
+        with(0.06, 40.0, 300.0),
+        with(0.02, 10.0, 150.0),
+        with(0.02, 10.0, 1_000.0),
+        with(0.1, 2.0, 300.0),
+    ] {
+        let cohorts = simulate(&scenario);
+        let one_by_one = one_by_one::drain(&scenario, 10_000);
+        // The last few messages of a burst decide when it is drained, and they are random.
+        let is_near = |one: f64, other: f64| (one / other - 1.0).abs() < 0.2;
+        let drained = cohorts.drained.unwrap();
+        assert!(is_near(drained, one_by_one.drained), "{drained} {one_by_one:?} {scenario:?}");
+        let Work { calls, deferrals, .. } = cohorts.work;
+        assert!(is_near(calls, one_by_one.calls), "{calls} {one_by_one:?} {scenario:?}");
+        if one_by_one.deferrals > 5_000.0 {
+            assert!(is_near(deferrals, one_by_one.deferrals), "{deferrals} {one_by_one:?}");
+        }
     }
 }
 
