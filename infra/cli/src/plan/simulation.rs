@@ -439,7 +439,7 @@ impl<'a> World<'a> {
     /// The more calls are granted, the shorter are the batches, and the more calls are made. This
     /// finds the chance of a token at which the starts use up just what is there.
     fn flow(&self, length: f64) -> Flow {
-        let available = self.tokens.min(self.free_executions());
+        let available = self.tokens.min(self.free_executions(length));
         let all = self.flow_at(1.0, length);
         if all.starts() <= available {
             return all;
@@ -456,8 +456,12 @@ impl<'a> World<'a> {
         self.flow_at(low, length)
     }
 
-    fn free_executions(&self) -> f64 {
-        self.scenario.open_executions.map_or(f64::INFINITY, |most| (most - self.running).max(0.0))
+    /// How many executions may be started in a step of this length. In a long one, some of them end.
+    fn free_executions(&self, length: f64) -> f64 {
+        let ending = (length / self.scenario.service_time - 1.0).max(0.0);
+        self.scenario
+            .open_executions
+            .map_or(f64::INFINITY, |most| (most - self.running).max(0.0) + most * ending)
     }
 
     /// The same, if there is a token at any one moment with this chance.
@@ -466,7 +470,7 @@ impl<'a> World<'a> {
         let messages =
             |batch: f64| (self.consumers * fill * length / batch).min(self.visible_count);
         let most = messages(self.batch(fill, &Calls::GRANTED)).max(1.0);
-        let calls = self.calls(token, fill, most);
+        let calls = self.calls(token, fill, most, length);
         let batch = self.batch(fill, &calls);
         Flow { taken: messages(batch), fill, batch, untried: self.untried(fill, &calls), calls }
     }
@@ -475,7 +479,7 @@ impl<'a> World<'a> {
     ///
     /// The first calls of a batch are made at once, and those find a token for which there are
     /// enough at that moment: one more with the chance `token`. A retry comes by itself.
-    fn calls(&self, token: f64, fill: f64, tried: f64) -> Calls {
+    fn calls(&self, token: f64, fill: f64, tried: f64, length: f64) -> Calls {
         if token >= 1.0 {
             return Calls::GRANTED;
         }
@@ -483,7 +487,7 @@ impl<'a> World<'a> {
         let at_once = if start_rate.is_some() { 1.0 } else { fill.min(start_concurrency) };
         let first = token * (1.0 - token.powf(at_once)) / (1.0 - token) / at_once;
         // What is refused because too many executions are open is not tried again.
-        if self.free_executions() < self.tokens {
+        if self.free_executions(length) < self.tokens {
             return Calls { first: token, second: 0.0, third: 0.0, later: 0.0 };
         }
         // The share of the refusals for which the clients have permits to try again.
@@ -561,7 +565,7 @@ impl<'a> World<'a> {
 
     /// Takes the oldest visible messages, and draws what becomes of each cohort.
     fn consume(&mut self, flow: &Flow, length: f64) {
-        let available = self.tokens.min(self.free_executions());
+        let available = self.tokens.min(self.free_executions(length));
         let mut left = flow.taken.ceil().min(self.visible_count);
         let (mut started, mut deferred, taken) = (0.0, 0.0, left);
         while left > 0.0 {
@@ -587,7 +591,7 @@ impl<'a> World<'a> {
             cohort.count = tried - starts;
             deferred += self.defer(cohort, true, length);
         }
-        self.start(started);
+        self.start(started, length);
         self.count(flow, taken, started, deferred);
     }
 
@@ -641,11 +645,13 @@ impl<'a> World<'a> {
         count
     }
 
-    fn start(&mut self, count: f64) {
+    fn start(&mut self, count: f64, length: f64) {
         self.tokens -= count;
         if count > 0.0 {
-            self.running += count;
-            self.executions.push_back((self.now + self.scenario.service_time, count));
+            // In a long step, some have ended before its end.
+            let running = count * (self.scenario.service_time / length).min(1.0);
+            self.running += running;
+            self.executions.push_back((self.now + self.scenario.service_time, running));
         }
     }
 
