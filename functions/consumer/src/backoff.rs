@@ -11,7 +11,7 @@ pub struct Backoff {
 impl Backoff {
     /// Whole seconds, exponential from base to cap, with equal jitter, so that what was deferred
     /// together does not come back together. `random` is from 0 to 1.
-    pub(crate) fn seconds(&self, deferrals: u64, random: f64) -> u64 {
+    pub fn seconds(&self, deferrals: u64, random: f64) -> u64 {
         let doublings = u32::try_from(deferrals).unwrap_or(u32::MAX).min(20);
         let ceiling = self.base.saturating_mul(1 << doublings).min(self.cap);
         let delay = ceiling.mul_f64(0.5 + random / 2.0);

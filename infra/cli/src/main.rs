@@ -2,6 +2,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
 
 mod bench;
+mod plan;
 mod simulate;
 
 use std::{error::Error, process::ExitCode, thread};
@@ -9,6 +10,7 @@ use std::{error::Error, process::ExitCode, thread};
 use bench::Bench;
 use clap::{Parser, Subcommand};
 use local::{Demo, Project, Tools};
+use plan::Plan;
 use simulate::Simulate;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -40,6 +42,7 @@ enum Command {
         #[arg(long, conflicts_with = "guard")]
         update_guard: bool,
     },
+    Plan(Plan),
     Simulate(Simulate),
     /// Install the pinned Python tools (sam, cargo-lambda, cfn-lint, statelint) and print their folder
     Tools {
@@ -87,6 +90,7 @@ async fn run(command: Command) -> Result<(), Box<dyn Error>> {
             eprintln!("building the functions");
             bench.run(&project, &tools, &local::build(&project, &tools).await?).await?;
         }
+        Command::Plan(plan) => plan.run()?,
         Command::Simulate(simulate) => {
             // Each run has a runtime of its own. Not `spawn_blocking`, which a Ctrl-C would wait for.
             let (done, result) = oneshot::channel();

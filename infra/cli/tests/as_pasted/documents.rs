@@ -47,6 +47,9 @@ pub(crate) fn run(watch: &str) {
             prelude = format!("{command}; ");
         } else if command.split_whitespace().any(|word| word == "aws") {
             run_for_aws(command, &mut seen);
+        } else if command.starts_with("cargo sluice plan ") {
+            let answer = paste(command).unwrap_or_else(|error| panic!("{command}: {error}"));
+            assert!(answer.contains("better settings"), "{command}: {answer}");
         } else if command.contains("cargo lambda watch") {
             assert_eq!(command, watch, "the documents and the demo say the same");
             served = Some(serve(command));

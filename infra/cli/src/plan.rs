@@ -1,0 +1,264 @@
+//! `sluice plan`: what happens when more arrives than Step Functions takes.
+
+mod advice;
+mod cost;
+mod plot;
+mod quantity;
+mod report;
+mod simulation;
+#[cfg(test)]
+mod tests;
+
+use std::{fs, io, path::PathBuf, time::Duration};
+
+use clap::{Args, ValueEnum};
+use consumer::Backoff;
+use jiff::Timestamp;
+
+use cost::Execution;
+use quantity::{Length, Rate};
+use report::Report;
+use simulation::{Burst, FIRST_CONSUMERS, Quota, Scenario, Stack};
+
+/// Regions with the larger quota of `StartExecution`, and that of the others. The quotas are the
+/// defaults of an account: <https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html>
+const LARGE_REGIONS: [&str; 3] = ["us-east-1", "us-west-2", "eu-west-1"];
+const LARGE: Quota = Quota { bucket: 1_300.0, refill: 300.0 };
+const SMALL: Quota = Quota { bucket: 800.0, refill: 150.0 };
+const EXPRESS: Quota = Quota { bucket: 6_000.0, refill: 6_000.0 };
+
+/// Processor time of the consumer for one message, with its object read and by reference, as measured
+/// on a whole processor: infra/bench/results.md, 2026-11-21.
+const INLINE: f64 = 0.000_507;
+const BY_REFERENCE: f64 = 0.000_255;
+/// The memory with which a function has a whole processor.
+const MEMORY_OF_A_PROCESSOR_MB: f64 = 1_769.0;
+
+/// What a burst does to the stack: depth, age, time to drain, cost, and better settings
+///
+/// Simulates the work queue, the consumers and the quota of Step Functions. It calls nothing, and
+/// the same arguments always give the same answer.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example: 200 uploads a second, and for ten minutes 5,000 a second more:
+  sluice plan --arrivals 200/s --burst 5000/s --burst-for 10m --service-time 1s")]
+pub(crate) struct Plan {
+    /// Uploads that arrive all the time, such as 200/s, 12000/min or 5000000/day
+    #[arg(long, value_name = "RATE", default_value = "0/s")]
+    arrivals: Rate,
+    /// Uploads that arrive beside these during the burst
+    #[arg(long, value_name = "RATE", requires = "burst_for")]
+    burst: Option<Rate>,
+    /// How long the burst lasts, such as 10m or 1h 30m
+    #[arg(long, value_name = "TIME", requires = "burst")]
+    burst_for: Option<Length>,
+    /// How many such bursts a month has, for the bill
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=1_000))]
+    bursts_per_month: u32,
+    /// How long an execution runs
+    #[arg(long, value_name = "TIME", default_value = "1s")]
+    service_time: Length,
+    /// States that an execution enters, and one for its start: what a STANDARD one is billed by
+    #[arg(long, value_name = "NUMBER", default_value_t = 3)]
+    transitions: u32,
+
+    /// Region of the stack, which decides how many executions may be started
+    #[arg(long, default_value = "eu-west-1")]
+    region: String,
+    /// Another quota of starts, as bucket and refill a second, such as 1300,300
+    #[arg(long, value_name = "BUCKET,REFILL")]
+    quota: Option<Quota>,
+    /// How many STANDARD executions may be open in the account
+    #[arg(long, value_name = "NUMBER", default_value_t = 1_000_000)]
+    open_executions: u32,
+    /// How long a call to AWS takes
+    #[arg(long, value_name = "TIME", default_value = "20ms")]
+    call: Length,
+
+    /// For the random delays
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    seed: u64,
+    /// Draw the queue over time into this file, too
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+    /// How to print the answer
+    #[arg(long, value_enum, default_value_t = Output::Table)]
+    output: Output,
+
+    // Last, because the heading of these would be that of all that follows.
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// Parameters of the template, under their names there and with their defaults.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Parameters of the stack")]
+struct Settings {
+    #[arg(long, value_enum, default_value_t = MachineType::Standard)]
+    state_machine_type: MachineType,
+    /// How many consumers run at once at most
+    #[arg(long, value_name = "NUMBER", default_value_t = 10, value_parser = clap::value_parser!(u32).range(2..=1_000))]
+    maximum_concurrency: u32,
+    /// Messages of one invocation
+    #[arg(long, value_name = "NUMBER", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100))]
+    batch_size: u32,
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=300))]
+    batching_window_seconds: u32,
+    /// Starts under way at once in one invocation
+    #[arg(long, value_name = "NUMBER", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100))]
+    start_concurrency: u32,
+    /// Starts of one invocation in a second; 0 for no limit
+    #[arg(long, value_name = "NUMBER", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    start_rate_per_second: u32,
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=900))]
+    deferral_base_seconds: u32,
+    #[arg(long, value_name = "SECONDS", default_value_t = 900, value_parser = clap::value_parser!(u32).range(1..=900))]
+    deferral_cap_seconds: u32,
+    #[arg(long, value_name = "HOURS", default_value_t = 72, value_parser = clap::value_parser!(u32).range(1..=240))]
+    max_deferral_hours: u32,
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(10..=300))]
+    consumer_timeout_seconds: u32,
+    #[arg(long, value_name = "MB", default_value_t = 256, value_parser = clap::value_parser!(u32).range(128..=10_240))]
+    memory_size: u32,
+    /// Whether the consumer reads the objects; with Never it reads none
+    #[arg(long, value_enum, default_value_t = InlineContent::ByMachine)]
+    inline_content: InlineContent,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "UPPER")]
+enum MachineType {
+    Standard,
+    Express,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "PascalCase")]
+enum InlineContent {
+    ByMachine,
+    Required,
+    Preferred,
+    Never,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Output {
+    Table,
+    Json,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("nothing arrives: say how much with --arrivals, or with --burst and --burst-for")]
+    NothingArrives,
+    #[error("a batch of more than 10 messages needs --batching-window-seconds of at least 1")]
+    NoWindow,
+    #[error("cannot write {path}")]
+    Write { path: PathBuf, source: io::Error },
+    #[error("cannot draw the picture: {0}")]
+    Draw(String),
+    #[error("cannot write the answer as JSON")]
+    Json(#[from] serde_json::Error),
+}
+
+impl Plan {
+    pub(crate) fn run(&self) -> Result<(), Error> {
+        let report = self.report()?;
+        if let Some(path) = &self.svg {
+            let picture = plot::svg(&report).map_err(Error::Draw)?;
+            fs::write(path, picture)
+                .map_err(|source| Error::Write { path: path.clone(), source })?;
+        }
+        match self.output {
+            Output::Table => print!("{}", report.table(Timestamp::now())),
+            Output::Json => println!("{}", serde_json::to_string_pretty(&report.json())?),
+        }
+        Ok(())
+    }
+
+    fn report(&self) -> Result<Report, Error> {
+        let scenario = self.scenario();
+        if scenario.arrivals <= 0.0 && scenario.burst.is_none() {
+            return Err(Error::NothingArrives);
+        }
+        if self.settings.batch_size > 10 && self.settings.batching_window_seconds == 0 {
+            return Err(Error::NoWindow);
+        }
+        let memory = f64::from(self.settings.memory_size);
+        Ok(Report::new(
+            scenario,
+            report::Billing {
+                execution: self.execution(),
+                bursts: f64::from(self.bursts_per_month),
+                memory_gb: memory / 1_024.0,
+                slowdown: self.settings.slowdown(),
+            },
+            if self.quota.is_some() { "--quota".into() } else { self.region.clone() },
+        ))
+    }
+
+    fn scenario(&self) -> Scenario {
+        let Self { arrivals, burst, burst_for, settings, .. } = self;
+        let rate = burst.map_or(0.0, |rate| rate.0);
+        let length = burst_for.map_or(0.0, |length| length.0);
+        let is_express = settings.state_machine_type == MachineType::Express;
+        let of_region = match self.region.as_str() {
+            _ if is_express => EXPRESS,
+            region if LARGE_REGIONS.contains(&region) => LARGE,
+            _ => SMALL,
+        };
+        Scenario {
+            arrivals: arrivals.0,
+            burst: (rate > 0.0 && length > 0.0).then_some(Burst { rate, length }),
+            service_time: self.service_time.0,
+            quota: self.quota.unwrap_or(of_region),
+            open_executions: (!is_express).then_some(f64::from(self.open_executions)),
+            stack: settings.stack(self.call.0),
+            call: self.call.0,
+            seed: self.seed,
+        }
+    }
+
+    fn execution(&self) -> Execution {
+        match self.settings.state_machine_type {
+            MachineType::Standard => {
+                Execution::Standard { transitions: f64::from(self.transitions) }
+            }
+            MachineType::Express => Execution::Express { seconds: self.service_time.0 },
+        }
+    }
+}
+
+impl Settings {
+    fn stack(&self, call: f64) -> Stack {
+        let seconds = |seconds: u32| Duration::from_secs(seconds.into());
+        let (processor, reads) = match self.inline_content {
+            InlineContent::Never => (BY_REFERENCE, 0.0),
+            InlineContent::ByMachine | InlineContent::Required | InlineContent::Preferred => {
+                (INLINE, 1.0)
+            }
+        };
+        Stack {
+            maximum_concurrency: self.maximum_concurrency.into(),
+            batch_size: self.batch_size.into(),
+            batching_window: self.batching_window_seconds.into(),
+            start_concurrency: self.start_concurrency.into(),
+            start_rate: Some(self.start_rate_per_second).filter(|rate| *rate > 0).map(f64::from),
+            backoff: Backoff {
+                base: seconds(self.deferral_base_seconds),
+                cap: seconds(self.deferral_cap_seconds),
+            },
+            max_deferral: f64::from(self.max_deferral_hours) * 3_600.0,
+            consumer_timeout: self.consumer_timeout_seconds.into(),
+            processor: processor * self.slowdown(),
+            reads,
+            between_batches: call,
+            first_consumers: FIRST_CONSUMERS,
+        }
+    }
+
+    /// How many times as long as with a whole processor a function computes.
+    fn slowdown(&self) -> f64 {
+        (MEMORY_OF_A_PROCESSOR_MB / f64::from(self.memory_size)).max(1.0)
+    }
+}
