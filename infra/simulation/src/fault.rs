@@ -107,6 +107,8 @@ faults! {
     ConsumerBroken 0.04 "https://docs.aws.amazon.com/lambda/latest/dg/troubleshooting-invocation.html"
     /// An operator redrives by hand.
     RedriveByHand 0.25 "https://docs.aws.amazon.com/lambda/latest/dg/invocation-sync.html"
+    /// Somebody purges the work queue. Only where a ledger is made.
+    Purge 0.05 "https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_PurgeQueue.html"
     /// An operator restores what was archived.
     Restore 0.10 "https://docs.aws.amazon.com/lambda/latest/dg/invocation-sync.html"
     /// An operator has SQS move all letters back: of the FIFO dead-letter queue, if there is one.
@@ -115,4 +117,6 @@ faults! {
     NativeRedrive 0.10 "https://docs.aws.amazon.com/step-functions/latest/dg/redrive-executions.html"
     /// A person aborts an execution that runs for long.
     Abort 0.15 "https://docs.aws.amazon.com/step-functions/latest/apireference/API_StopExecution.html"
+    /// A notification or a status change is never delivered. Only where a ledger is made.
+    NeverDelivered 0.03 "https://docs.aws.amazon.com/step-functions/latest/dg/eventbridge-integration.html"
 }

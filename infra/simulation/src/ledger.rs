@@ -72,8 +72,10 @@ pub(crate) enum Holder {
     StatusChange(String),
     /// A document of the archive.
     Document(String),
-    /// A person who has aborted its execution.
+    /// A person who has aborted its execution, or has deleted an object of which nobody knew.
     Person,
+    /// The bucket, from which a ledger learns of what was lost on its way.
+    Listing,
 }
 
 /// What a write was, as only the writer knows.
@@ -85,6 +87,8 @@ pub(crate) struct Write {
     pub(crate) kind: Kind,
     /// Whether the object was deleted or overwritten later on.
     pub(crate) is_gone: bool,
+    /// Whether it was deleted when nothing but the bucket knew of it any more.
+    pub(crate) is_forgotten: bool,
     pub(crate) holders: Vec<Holder>,
     pub(crate) executions: Vec<Execution>,
     /// Documents of the archive that it was not restored from, with their error classes.
@@ -122,6 +126,8 @@ pub(crate) struct Ledger {
     pub(crate) writes: Vec<Write>,
     /// The number of a write by its sequencer.
     by_sequencer: BTreeMap<String, usize>,
+    /// The same by its version, for what a ledger has found: no listing shows a sequencer.
+    by_version: BTreeMap<String, usize>,
     /// The writes of each message that is or was on a queue, and whether it is.
     messages: BTreeMap<String, (Vec<usize>, bool)>,
     /// The write of each execution name.
@@ -136,11 +142,14 @@ impl Ledger {
 
     pub(crate) fn writes(&mut self, sequencer: &str, write: Write) -> usize {
         self.by_sequencer.insert(trimmed(sequencer).to_owned(), self.writes.len());
+        if let Some(version) = &write.version_id {
+            self.by_version.insert(version.clone(), self.writes.len());
+        }
         self.writes.push(write);
         self.writes.len() - 1
     }
 
-    /// The writes that a text is about: whose sequencers are in it, however deep. This does not use
+    /// The writes that a text is about: whose sequencers or versions are in it, however deep. This does not use
     /// Sluice's own decoder, the faults of which it would share.
     pub(crate) fn writes_in(&self, text: &str) -> Vec<usize> {
         let mut found = Vec::new();
@@ -159,6 +168,9 @@ impl Ledger {
                     match value {
                         Value::String(text) if name == "sequencer" => {
                             found.extend(self.by_sequencer.get(trimmed(text)));
+                        }
+                        Value::String(text) if name == "versionId" => {
+                            found.extend(self.by_version.get(text));
                         }
                         value => self.find(value, found),
                     }
@@ -278,6 +290,16 @@ impl Ledger {
         names.map(|name| name.split_once("-r").map_or(0, |(_, n)| n.parse().unwrap_or(0))).max()
     }
 
+    /// An object is deleted. If nothing else knew of a write to it, nobody ever will.
+    pub(crate) fn forgets(&mut self, write: usize) {
+        let write = &mut self.writes[write];
+        write.is_gone = true;
+        if write.holders == [Holder::Listing] {
+            write.is_forgotten = true;
+            write.holders = vec![Holder::Person];
+        }
+    }
+
     pub(crate) fn open_executions(&self) -> usize {
         let executions = self.writes.iter().flat_map(|write| &write.executions);
         executions.filter(|execution| execution.end.is_none()).count()
@@ -312,7 +334,7 @@ impl Ledger {
         for number in 0..self.writes.len() {
             let write = &self.writes[number];
             let is_archived = !write.archived.is_empty();
-            let is_ended = write.has_succeeded() || write.is_aborted();
+            let is_ended = write.has_succeeded() || write.is_aborted() || write.is_forgotten;
             match (is_ended, is_archived) {
                 (false, false) => {
                     let holders = &write.holders;

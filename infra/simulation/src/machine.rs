@@ -64,6 +64,14 @@ impl World {
                 let holder = Holder::StatusChange(start.name.clone());
                 self.state().ledger.holds(&holder, &[start.write]);
                 self.ends(start, status, Some(error));
+                if self.setting.has_ledger() && self.state().happens(Fault::NeverDelivered) {
+                    let mut state = self.state();
+                    let now = state.now();
+                    let how = "EventBridge forgets a status change";
+                    state.ledger.holds(&Holder::Listing, &[start.write]);
+                    state.ledger.lets_go(now, &holder, &[start.write], how);
+                    return state.note(vec![start.write], how);
+                }
                 for _ in 0..letters {
                     self.waits(Duration::from_millis(200), Duration::from_mins(2)).await;
                     let change = self.status_change(start, status, error).to_string();

@@ -21,6 +21,9 @@ const NIGHT_HOUR: i8 = 6;
 /// `RedriveTimeoutSeconds`.
 const TIMEOUT: Duration = Duration::from_mins(15);
 
+/// `ReconcileSchedule`, after the redrive.
+const LEDGER: Duration = Duration::from_hours(1);
+
 /// How long after its begin a night is surely over, its retries too.
 const NIGHT: Duration = Duration::from_hours(2);
 
@@ -42,7 +45,22 @@ impl World {
         join_all(runs).await;
         self.notes_moved();
         self.notes_expired();
+        self.reconciles(night + LEDGER).await;
         self.waits_until(night + NIGHT).await;
+    }
+
+    /// The runs of the schedule of the ledger. The first one that comes to its end makes it.
+    async fn reconciles(&self, time: Timestamp) {
+        let loses = [Fault::NeverDelivered, Fault::Purge];
+        let may_lose = loses.iter().any(|fault| self.state().plan.faults.contains(fault));
+        if !may_lose || !self.setting.has_ledger() {
+            return;
+        }
+        let event = json!({ "mode": "reconcile", "nightly": true, "fix": true }).to_string();
+        for minutes in [0, 20, 40] {
+            self.waits_until(time + Duration::from_mins(minutes)).await;
+            self.invokes_redrive("ledger", 0, &event, Timestamp::MIN).await;
+        }
     }
 
     /// Most runs that would find their queue empty are left out: they take most of the time of a
@@ -88,6 +106,7 @@ impl World {
                 format!("restores: {}", restored.summary)
             }
             Ok(Ok(redrive::Answer::Moved(moved))) => format!("moves: {}", moved.status),
+            Ok(Ok(redrive::Answer::Ledger(ledger))) => format!("says: {}", ledger.summary),
             Ok(Err(error)) => format!("fails: {error}"),
             Err(broken) => format!("ends: {broken:?}"),
         };

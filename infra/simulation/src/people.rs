@@ -16,12 +16,39 @@ impl World {
         for day in 0..self.plan().busy_nights() {
             let day = begin + SignedDuration::from_hours(24) * i32::try_from(day).unwrap_or(0);
             self.waits_until(day).await;
+            if self.setting.has_ledger() && self.state().happens(Fault::Purge) {
+                spawn_local(self.clone().purges());
+            }
             for request in [Fault::RedriveByHand, Fault::Restore, Fault::ManagedMove] {
                 if self.state().happens(request) {
                     spawn_local(self.clone().requests(request));
                 }
             }
         }
+    }
+
+    /// Somebody empties the work queue. The bucket still has what the messages were about.
+    async fn purges(self: Rc<Self>) {
+        self.waits(Duration::ZERO, Duration::from_hours(24)).await;
+        let queue = self.aws.work_queue();
+        let ids: Vec<String> = queue.messages().into_iter().map(|message| message.id).collect();
+        let mut state = self.state();
+        let now = state.now();
+        for id in ids {
+            let writes = state.ledger.writes_of(&id);
+            for &write in &writes {
+                state.ledger.holds(&Holder::Listing, &[write]);
+            }
+            state.ledger.dequeues(now, &id, "somebody purges the work queue");
+            for &write in &writes {
+                if state.ledger.writes[write].is_gone {
+                    state.ledger.forgets(write);
+                }
+            }
+            state.note(writes, format!("somebody purges the work queue, and {id} with it"));
+        }
+        drop(state);
+        queue.is_purged();
     }
 
     async fn requests(self: Rc<Self>, request: Fault) {

@@ -64,6 +64,11 @@ pub(crate) struct Quota {
 }
 
 impl Setting {
+    /// Whether a ledger is made every night: versions have to be listed, and executions.
+    pub(crate) fn has_ledger(&self) -> bool {
+        self.is_versioned && !self.is_express
+    }
+
     pub(crate) fn draw(rng: &mut Rng) -> Self {
         let is_ordered = rng.bool();
         // The queue cannot be FIFO if S3 sends to it.

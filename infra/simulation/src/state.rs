@@ -410,8 +410,11 @@ impl State {
             "ReceiveMessage" => self.received(&caller, &queue, answer),
             "StartExecution" => self.begun(&caller, input, answer),
             "PutObject" => {
-                let text = String::from_utf8_lossy(body).into_owned();
-                self.archived(&caller, input["Key"].as_str().unwrap_or_default(), &text);
+                let key = input["Key"].as_str().unwrap_or_default();
+                // Ledgers are there as well.
+                if key.starts_with("dead-letters/") {
+                    self.archived(&caller, key, &String::from_utf8_lossy(body));
+                }
             }
             _ => {}
         }
@@ -536,8 +539,10 @@ impl State {
 
 fn throttled(operation: &str) -> &'static str {
     match operation {
-        "GetObject" | "HeadObject" | "PutObject" => "SlowDown",
-        "StartExecution" | "DescribeExecution" => "ThrottlingException",
+        "GetObject" | "HeadObject" | "PutObject" | "ListObjectVersions" | "ListObjectsV2" => {
+            "SlowDown"
+        }
+        "StartExecution" | "DescribeExecution" | "ListExecutions" => "ThrottlingException",
         _ => "RequestThrottled",
     }
 }

@@ -9,7 +9,7 @@ use tokio::{task::spawn_local, time::sleep};
 
 use crate::{
     Fault,
-    ledger::{Kind, Write},
+    ledger::{Holder, Kind, Write},
     setting::Route,
     world::{BUCKET, World, quoted},
 };
@@ -121,6 +121,7 @@ impl World {
             content: content.clone().into_bytes(),
             kind,
             is_gone: false,
+            is_forgotten: false,
             holders: Vec::new(),
             executions: Vec::new(),
             archived: Vec::new(),
@@ -141,9 +142,9 @@ impl World {
         self.aws.s3().loses(BUCKET, &key);
         let mut state = self.state();
         let mut writes = Vec::new();
-        for (number, write) in state.ledger.writes.iter_mut().enumerate() {
-            if write.key == key {
-                write.is_gone = true;
+        for number in 0..state.ledger.writes.len() {
+            if state.ledger.writes[number].key == key {
+                state.ledger.forgets(number);
                 writes.push(number);
             }
         }
@@ -165,6 +166,16 @@ impl World {
         for repeat in 0..=repeats {
             let is_promised = repeat == 0;
             let delivery = self.state().owes(&writes, is_promised);
+            if is_promised
+                && self.setting.has_ledger()
+                && self.state().happens(Fault::NeverDelivered)
+            {
+                let how = "S3 forgets a notification";
+                self.state().ledger.holds(&Holder::Listing, &writes);
+                self.state().delivered(delivery, &writes, how);
+                self.state().note(writes.clone(), how);
+                continue;
+            }
             let (world, payload, writes) = (self.clone(), payload.clone(), writes.clone());
             spawn_local(async move {
                 let delay = {
