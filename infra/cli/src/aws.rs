@@ -24,6 +24,7 @@ use clap::Args;
 use crate::failure::Failure;
 
 pub(crate) use executions::Count;
+pub(crate) use logs::{FUNCTIONS, LogLine};
 pub(crate) use queues::Depth;
 pub(crate) use reports::{Dated, LastReports, LedgerReport, RedriveReport};
 
@@ -53,12 +54,10 @@ pub(crate) struct Stack {
     outputs: BTreeMap<String, String>,
     pub(crate) cloudformation: aws_sdk_cloudformation::Client,
     pub(crate) cloudwatch: aws_sdk_cloudwatch::Client,
-    #[expect(dead_code, reason = "for what follows one object")]
     pub(crate) dynamodb: aws_sdk_dynamodb::Client,
     /// Sends nothing a second time: a redrive that takes minutes must not be begun twice.
     pub(crate) lambda: aws_sdk_lambda::Client,
     pub(crate) logs: aws_sdk_cloudwatchlogs::Client,
-    #[expect(dead_code, reason = "for what follows one object")]
     pub(crate) s3: aws_sdk_s3::Client,
     pub(crate) sfn: aws_sdk_sfn::Client,
     pub(crate) sqs: aws_sdk_sqs::Client,

@@ -12,6 +12,7 @@ mod reconcile;
 mod shell;
 mod simulate;
 mod status;
+mod trace;
 
 use std::{error::Error, process::ExitCode, thread};
 
@@ -49,6 +50,7 @@ enum Command {
     DeadLetters(dead_letters::DeadLetters),
     Reconcile(reconcile::Reconcile),
     Backfill(reconcile::Backfill),
+    Trace(trace::Trace),
     Demo(Demo),
     /// Measure the functions beside the same in Python, Node and tutorial Rust
     Bench {
@@ -108,6 +110,7 @@ async fn run(Cli { command, options, manner }: Cli) -> Result<Verdict, Box<dyn E
         Command::DeadLetters(verb) => return Ok(Box::pin(verb.run(&options, manner)).await?),
         Command::Reconcile(verb) => return Ok(Box::pin(verb.run(&options, manner)).await?),
         Command::Backfill(verb) => return Ok(Box::pin(verb.run(&options, manner)).await?),
+        Command::Trace(verb) => return Ok(Box::pin(verb.run(&options, manner)).await?),
         Command::Completions(verb) => return Ok(verb.run(Cli::command())),
         Command::Man(verb) => return Ok(verb.run(Cli::command())?),
         Command::Demo(demo) => match demo.run().await {

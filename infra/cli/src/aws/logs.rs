@@ -37,7 +37,6 @@ pub(crate) struct Found {
 }
 
 /// The functions by the names of their outputs, and what a person calls them.
-#[expect(dead_code, reason = "for what follows one object")]
 pub(crate) const FUNCTIONS: [(&str, &str); 4] = [
     ("ForwarderFunctionName", "forwarder"),
     ("ConsumerFunctionName", "consumer"),
