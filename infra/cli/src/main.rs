@@ -13,6 +13,7 @@ mod shell;
 mod simulate;
 mod status;
 mod trace;
+mod upload;
 
 use std::{error::Error, process::ExitCode, thread};
 
@@ -51,6 +52,7 @@ enum Command {
     Reconcile(reconcile::Reconcile),
     Backfill(reconcile::Backfill),
     Trace(trace::Trace),
+    Upload(upload::Upload),
     Demo(Demo),
     /// Measure the functions beside the same in Python, Node and tutorial Rust
     Bench {
@@ -111,6 +113,7 @@ async fn run(Cli { command, options, manner }: Cli) -> Result<Verdict, Box<dyn E
         Command::Reconcile(verb) => return Ok(Box::pin(verb.run(&options, manner)).await?),
         Command::Backfill(verb) => return Ok(Box::pin(verb.run(&options, manner)).await?),
         Command::Trace(verb) => return Ok(Box::pin(verb.run(&options, manner)).await?),
+        Command::Upload(verb) => return Ok(Box::pin(verb.run(&options, manner)).await?),
         Command::Completions(verb) => return Ok(verb.run(Cli::command())),
         Command::Man(verb) => return Ok(verb.run(Cli::command())?),
         Command::Demo(demo) => match demo.run().await {

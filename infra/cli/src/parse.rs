@@ -70,6 +70,16 @@ pub(crate) fn whole_rate(text: &str) -> Result<u32, String> {
     }
 }
 
+/// `1%`, as a part of one.
+pub(crate) fn share(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).trim().parse::<f64>();
+    number
+        .ok()
+        .filter(|percent| (0.0..=100.0).contains(percent))
+        .map(|percent| percent / 100.0)
+        .ok_or_else(|| "expected a share such as `1%`".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,6 +101,8 @@ mod tests {
             assert!(rate(wrong).is_err(), "{wrong}");
         }
         assert!(whole_rate("1/m").is_err());
+        assert_eq!((share("1%"), share("50")), (Ok(0.01), Ok(0.5)));
+        assert!(share("101%").is_err() && share("-1%").is_err());
 
         let now: Timestamp = "2026-11-20T21:00:00Z".parse().unwrap();
         let seoul = TimeZone::get("Asia/Seoul").unwrap();

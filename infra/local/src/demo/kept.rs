@@ -73,7 +73,7 @@ see the archive; and put everything in it back into the work queue, where it fai
 Operate it with the tool of infra/docs/operations.md (once this shell has read the file, every verb
 of `cargo sluice` is about this stack):
 
-  . {variables} && cargo sluice status
+  . {variables} && cargo sluice trace devices/mine/state.json
 
 Run a function from its source (infra/docs/development.md), with the environment that it has here:
 
