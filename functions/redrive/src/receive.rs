@@ -164,7 +164,7 @@ impl<'r> Receiver<'r> {
                 self.blocked.insert(group.clone());
             }
             self.run.note(&settled);
-            if self.run.selection.wants_description() && !matches!(settled.fate, Fate::TooNew) {
+            if self.run.selection.describes(&settled.fate) {
                 self.tally.report.describe(&settled);
             }
             self.tally.record(settled);

@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::{
@@ -57,10 +58,13 @@ pub struct Report {
     /// The messages that were redriven and watched first, if there were any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub canary: Option<Canary>,
-    /// How many letters have which error class, without those that are too new. Only in a dry run
-    /// and where letters are selected by class.
+    /// How many of the selected letters have which error class. Only in a dry run and where letters
+    /// are selected by class; then it tells of those of other classes too.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub classes: BTreeMap<String, u64>,
+    /// When the oldest letter of each of these classes was first sent.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub oldest: BTreeMap<String, Timestamp>,
     /// The keys of the first objects that letters are about. Only in a dry run.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub first_keys: Vec<String>,
@@ -120,10 +124,16 @@ impl Report {
             _ => "other",
         };
         *self.classes.entry(class.to_owned()).or_default() += 1;
+        self.note_oldest(class, settled.letter.sent);
         let key = settled.events.first().map(|event| event.data.key.clone());
         if let (true, Some(key)) = (self.first_keys.len() < MAX_KEYS, key) {
             self.first_keys.push(key);
         }
+    }
+
+    fn note_oldest(&mut self, class: &str, sent: Timestamp) {
+        let oldest = self.oldest.entry(class.to_owned()).or_insert(sent);
+        *oldest = sent.min(*oldest);
     }
 
     /// What has happened, or in a dry run would have.
@@ -171,6 +181,9 @@ impl Report {
         }
         for (class, count) in other.classes {
             *self.classes.entry(class).or_default() += count;
+        }
+        for (class, sent) in other.oldest {
+            self.note_oldest(&class, sent);
         }
         self.first_keys.extend(other.first_keys);
         self.first_keys.truncate(MAX_KEYS);

@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use crate::{
     Config, Error, archive, config,
+    fate::Fate,
     reconcile::{self, Reconcile, Scope},
     restore::{Documents, RestoreRequest},
 };
@@ -104,9 +105,15 @@ struct Scheduled {
 }
 
 impl Selection {
-    /// Whether the report is to say what letters there are, and not only what became of them.
-    pub(crate) fn wants_description(&self) -> bool {
-        self.dry_run || self.error_class.is_some()
+    /// Whether the report is to say of a letter that it is there, and not only what became of it:
+    /// what a dry run selects, and where letters are selected by class, which other classes there
+    /// are.
+    pub(crate) fn describes(&self, fate: &Fate) -> bool {
+        match fate {
+            Fate::TooNew => false,
+            Fate::Filtered => self.error_class.is_some(),
+            _ => self.dry_run || self.error_class.is_some(),
+        }
     }
 }
 

@@ -1,15 +1,27 @@
 //! `sluice`: the operator's command line. `cargo demo` is short for `cargo sluice demo`.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
 
+mod aws;
 mod bench;
+mod dead_letters;
+mod failure;
+mod output;
+mod parse;
+mod pause;
 mod plan;
+mod reconcile;
+mod shell;
 mod simulate;
+mod status;
+mod trace;
+mod upload;
 
 use std::{error::Error, process::ExitCode, thread};
 
 use bench::Bench;
-use clap::{Parser, Subcommand};
-use local::{Demo, Project, Tools};
+use clap::{CommandFactory as _, Parser, Subcommand};
+use local::{Demo, DemoError, Project, Tools};
+use output::Verdict;
 use plan::Plan;
 use simulate::Simulate;
 use tokio::{
@@ -17,15 +29,32 @@ use tokio::{
     sync::oneshot,
 };
 
+/// Operates Sluice, on AWS and on the local stack alike
+///
+/// The stack is found by its name in CloudFormation, with the profile, the region and the credentials
+/// that the AWS command line would take. Exit codes: 0 if all is well, 1 if the system needs somebody
+/// (dead letters, a missing object, an alarm), 2 if the verb could not do what it was asked to do.
 #[derive(Debug, Parser)]
-#[command(name = "sluice", version, about = "Operates Sluice", long_about = None)]
+#[command(name = "sluice", version)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
+    #[command(flatten)]
+    options: aws::Options,
+    #[command(flatten)]
+    manner: output::Manner,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Status(status::Show),
+    Pause(pause::Pause),
+    Resume(pause::Resume),
+    DeadLetters(dead_letters::DeadLetters),
+    Reconcile(reconcile::Reconcile),
+    Backfill(reconcile::Backfill),
+    Trace(trace::Trace),
+    Upload(upload::Upload),
     Demo(Demo),
     /// Measure the functions beside the same in Python, Node and tutorial Rust
     Bench {
@@ -50,13 +79,18 @@ enum Command {
         #[arg(long)]
         checkov: bool,
     },
+    Completions(shell::Completions),
+    Man(shell::Man),
 }
+
+/// The verb could not do what it was asked to do. clap's own errors have the same code.
+const FAILED: u8 = 2;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let command = Cli::parse().command;
+    let cli = Cli::parse();
     let result = tokio::select! {
-        result = run(command) => result,
+        result = run(cli) => result,
         // The other branch is dropped before this goes on, and with it all that it started.
         signal = stop_signal() => {
             eprintln!("stopped, with all that was started");
@@ -64,17 +98,34 @@ async fn main() -> ExitCode {
         }
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(Verdict::Fine) => ExitCode::SUCCESS,
+        Ok(Verdict::Wrong) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("error: {}", with_causes(&*error));
-            ExitCode::FAILURE
+            ExitCode::from(FAILED)
         }
     }
 }
 
-async fn run(command: Command) -> Result<(), Box<dyn Error>> {
+async fn run(Cli { command, options, manner }: Cli) -> Result<Verdict, Box<dyn Error>> {
     match command {
-        Command::Demo(demo) => demo.run().await?,
+        Command::Status(verb) => return Ok(Box::pin(verb.run(&options, manner)).await?),
+        Command::Pause(verb) => return Ok(Box::pin(verb.run(&options, manner)).await?),
+        Command::Resume(verb) => return Ok(Box::pin(verb.run(&options, manner)).await?),
+        Command::DeadLetters(verb) => return Ok(Box::pin(verb.run(&options, manner)).await?),
+        Command::Reconcile(verb) => return Ok(Box::pin(verb.run(&options, manner)).await?),
+        Command::Backfill(verb) => return Ok(Box::pin(verb.run(&options, manner)).await?),
+        Command::Trace(verb) => return Ok(Box::pin(verb.run(&options, manner)).await?),
+        Command::Upload(verb) => return Ok(Box::pin(verb.run(&options, manner)).await?),
+        Command::Completions(verb) => return Ok(verb.run(Cli::command())),
+        Command::Man(verb) => return Ok(verb.run(Cli::command())?),
+        Command::Demo(demo) => match demo.run().await {
+            Err(error @ DemoError::Unexpected(_)) => {
+                eprintln!("error: {error}");
+                return Ok(Verdict::Wrong);
+            }
+            result => result?,
+        },
         Command::Bench { rounds, without, guard, update_guard } => {
             let project = Project::find()?;
             let bench = match (guard, update_guard) {
@@ -95,7 +146,10 @@ async fn run(command: Command) -> Result<(), Box<dyn Error>> {
             // Each run has a runtime of its own. Not `spawn_blocking`, which a Ctrl-C would wait for.
             let (done, result) = oneshot::channel();
             thread::spawn(move || done.send(simulate.run()));
-            result.await??;
+            if let Err(broken) = result.await? {
+                eprintln!("error: {broken}");
+                return Ok(Verdict::Wrong);
+            }
         }
         Command::Tools { checkov } => {
             let project = Project::find()?;
@@ -107,7 +161,7 @@ async fn run(command: Command) -> Result<(), Box<dyn Error>> {
             println!("{}", folder.display());
         }
     }
-    Ok(())
+    Ok(Verdict::Fine)
 }
 
 /// Ends with the exit code that a shell expects after a Ctrl-C or a `kill`.
@@ -137,4 +191,14 @@ fn with_causes(error: &dyn Error) -> String {
         cause = next.source();
     }
     message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_options_of_all_verbs_fit_together() {
+        Cli::command().debug_assert();
+    }
 }

@@ -115,6 +115,7 @@ async fn a_dry_run_counts_the_classes_and_names_the_first_objects() {
     let letters = (0..20).map(|n| {
         let letter = letter(&format!("k{n:02}"));
         match n {
+            7 => letter.class("E").sent("2026-11-17T02:10:00Z"),
             0..12 => letter.class("E"),
             12..15 => letter.class("NotJson"),
             _ => letter,
@@ -125,8 +126,18 @@ async fn a_dry_run_counts_the_classes_and_names_the_first_objects() {
     let classes = [("E", 12), ("NotJson", 3), ("none", 5)];
     let classes = classes.map(|(class, count)| (class.to_owned(), count));
     assert_eq!(report.classes, classes.into());
+    assert_eq!(report.oldest["E"].to_string(), "2026-11-17T02:10:00Z");
+    assert!(report.oldest["NotJson"] > report.oldest["E"]);
     assert_eq!(report.first_keys.len(), 5);
     assert_eq!(report.summary, "17 would be redriven, 3 would be archived");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dry_run_counts_the_classes_of_what_it_selects() {
+    let stack = Stack::with([letter("devices/1").class("E"), letter("other").class("NotJson")]);
+    let request = json!({ "dryRun": true, "keyPrefix": "devices/" });
+    let report = redrive(&stack, &request).await.expect("a report");
+    assert_eq!(report.classes, [("E".to_owned(), 1)].into());
 }
 
 #[tokio::test(start_paused = true)]

@@ -45,6 +45,8 @@ pub(crate) fn run(watch: &str) {
             }
         } else if command.starts_with("PATH=") && command.ends_with(":$PATH\"") {
             prelude = format!("{command}; ");
+        } else if command.starts_with("cargo sluice ") {
+            run_for_sluice(command);
         } else if command.split_whitespace().any(|word| word == "aws") {
             run_for_aws(command, &mut seen);
         } else if command.starts_with("cargo sluice plan ") {
@@ -125,6 +127,16 @@ fn run_for_aws(command: &str, seen: &mut HashSet<&'static str>) {
         // An error of the function is no error of the command.
         assert!(!output.contains("FunctionError"), "{command}: {output}");
     }
+}
+
+/// Runs a verb of the operator's tool on the stack of the demo. It may find that the stack needs
+/// somebody, since there are dead letters in it, but not that it cannot do what it was asked.
+fn run_for_sluice(command: &str) {
+    let command = format!(". target/sluice/demo/sluice.env; {}", filled_in(command));
+    let output = shell(&command).output().unwrap();
+    let [out, errors] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+    assert!(matches!(output.status.code(), Some(0 | 1)), "{command}: {out}{errors}");
+    assert!(!out.is_empty(), "{command} printed nothing: {errors}");
 }
 
 /// The command with what the stack of the demo has for each name in angle brackets.

@@ -27,7 +27,7 @@ type Check = fn(&str) -> bool;
 
 /// For each printed command: a part of it, and what its output has to show. The demo of 20 files has
 /// two that are poisoned.
-const PRINTED: [(&str, Check); 10] = [
+const PRINTED: [(&str, Check); 11] = [
     ("s3 cp", |_| true),
     ("dynamodb get-item", |output| json(output)["Item"]["deviceId"]["S"] == "mine"),
     ("grep", |output| ["forwarded", "started"].iter().all(|line| output.contains(line))),
@@ -44,6 +44,7 @@ const PRINTED: [(&str, Check); 10] = [
     }),
     ("s3 ls", |output| output.lines().count() == 2),
     (r#""mode": "restore""#, |output| json(output)["restored"] == 2),
+    ("cargo sluice trace", |output| output.starts_with("in the table: device mine has")),
     // Stays, and so is started beside the test; see below.
     ("cargo lambda watch", |_| true),
 ];

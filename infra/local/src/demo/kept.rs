@@ -13,6 +13,8 @@ pub(crate) struct Kept<'a> {
     aws: PathBuf,
     /// The environment of the functions, for `cargo lambda watch`.
     environment: PathBuf,
+    /// What `cargo sluice` needs to find the stack, for a shell to read.
+    variables: PathBuf,
 }
 
 impl<'a> Kept<'a> {
@@ -31,7 +33,9 @@ impl<'a> Kept<'a> {
         let lines: Vec<_> =
             variables.iter().map(|(name, value)| format!("{name}={value}")).collect();
         write(&environment, &format!("{}\n", lines.join("\n")))?;
-        Ok(Self { stack, aws: script, environment })
+        let variables = run.path.join("sluice.env");
+        write(&variables, &variables_for(stack))?;
+        Ok(Self { stack, aws: script, environment, variables })
     }
 
     /// Each line that is indented is a command. The tests run all of them as they are printed.
@@ -66,6 +70,11 @@ see the archive; and put everything in it back into the work queue, where it fai
   {aws} s3 ls --recursive s3://{archive}/dead-letters/
   {aws} lambda invoke --function-name {redrive} --payload '{{\"mode\": \"restore\", \"prefix\": \"dead-letters/\"}}' /dev/stdout
 
+Operate it with the tool of infra/docs/operations.md (once this shell has read the file, every verb
+of `cargo sluice` is about this stack):
+
+  . {variables} && cargo sluice trace devices/mine/state.json
+
 Run a function from its source (infra/docs/development.md), with the environment that it has here:
 
   PATH=\"$(cargo sluice tools):$PATH\" cargo lambda watch --invoke-address 127.0.0.1 --env-file {environment}
@@ -81,6 +90,7 @@ the credentials test and test.
             redrive = outputs.redrive_function_name,
             archive = outputs.archive_bucket_name,
             environment = as_pasted(&self.environment),
+            variables = as_pasted(&self.variables),
             endpoint = stack.endpoint,
             region = stack.region(),
         );
@@ -120,6 +130,23 @@ fn command_line_for(stack: &Stack, aws: &Path, home: &Path) -> String {
         aws = quoted(aws),
         endpoint = stack.endpoint,
     )
+}
+
+/// For a shell, and for nothing of a person's own AWS settings to get through.
+fn variables_for(stack: &Stack) -> String {
+    let mut lines = "# The stack of `cargo demo --keep`, which writes this file.\n\
+                     unset AWS_PROFILE AWS_SESSION_TOKEN\n"
+        .to_owned();
+    for (name, value) in [
+        ("AWS_ENDPOINT_URL", stack.endpoint.as_str()),
+        ("AWS_REGION", stack.region()),
+        ("AWS_ACCESS_KEY_ID", "test"),
+        ("AWS_SECRET_ACCESS_KEY", "test"),
+        ("SLUICE_STACK", stack.name.as_str()),
+    ] {
+        lines = format!("{lines}export {name}={value}\n");
+    }
+    lines
 }
 
 /// The variables of all functions together: one of the same name means the same in each.

@@ -1,0 +1,88 @@
+use aws_sdk_sfn::{error::ProvideErrorMetadata as _, types::ExecutionStatus};
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::Stack;
+use crate::failure::Failure;
+
+/// How many executions have a status. Only the first page is counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Count {
+    pub(crate) count: u64,
+    /// Whether there are more than these.
+    pub(crate) or_more: bool,
+}
+
+/// The largest page of Step Functions.
+const PAGE: i32 = 1000;
+
+impl Stack {
+    /// Name, status, start and end of the executions since a time, newest first.
+    pub(crate) async fn executions_since(
+        &self,
+        begin: Timestamp,
+    ) -> Result<Vec<(String, String, Timestamp, Option<Timestamp>)>, Failure> {
+        let mut pages = self
+            .sfn
+            .list_executions()
+            .state_machine_arn(self.output("StateMachineArn")?)
+            .max_results(PAGE)
+            .into_paginator()
+            .send();
+        let time =
+            |time: &aws_smithy_types::DateTime| Timestamp::from_nanosecond(time.as_nanos()).ok();
+        let mut found = Vec::new();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(Failure::of("states:ListExecutions"))?;
+            for execution in page.executions {
+                let Some(started) = time(&execution.start_date) else { continue };
+                if started < begin {
+                    return Ok(found);
+                }
+                let ended = execution.stop_date.as_ref().and_then(time);
+                found.push((execution.name, execution.status.as_str().to_owned(), started, ended));
+            }
+        }
+        Ok(found)
+    }
+
+    /// The field `outcome` in the output of an execution.
+    pub(crate) async fn outcome(&self, name: &str) -> Result<Option<String>, Failure> {
+        let machine = self.output("StateMachineArn")?;
+        let arn = format!("{}:{name}", machine.replacen(":stateMachine:", ":execution:", 1));
+        let answer = self.sfn.describe_execution().execution_arn(arn).send().await;
+        let answer = answer.map_err(Failure::of("states:DescribeExecution"))?;
+        let output =
+            answer.output.and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
+        Ok(output.and_then(|output| output["outcome"].as_str().map(str::to_owned)))
+    }
+
+    pub(crate) async fn count_executions(&self, status: ExecutionStatus) -> Result<Count, Failure> {
+        let answer = self
+            .sfn
+            .list_executions()
+            .state_machine_arn(self.output("StateMachineArn")?)
+            .status_filter(status)
+            .max_results(PAGE)
+            .send()
+            .await;
+        match answer {
+            Ok(page) => {
+                let count = page.executions.len() as u64;
+                Ok(Count { count, or_more: page.next_token.is_some() })
+            }
+            Err(error) if error.code() == Some("StateMachineTypeNotSupported") => {
+                Err(Failure::Unknown("Step Functions lists no executions of an EXPRESS machine"))
+            }
+            Err(error) => Err(Failure::of("states:ListExecutions")(error)),
+        }
+    }
+}
+
+impl Count {
+    pub(crate) fn in_words(self) -> String {
+        let plus = if self.or_more { "+" } else { "" };
+        format!("{}{plus}", crate::output::number(self.count))
+    }
+}
