@@ -98,7 +98,7 @@ const LONGEST_STEP: f64 = 30.0;
 const STEPS_TO_A_CHANGE: f64 = 500.0;
 const STEPS_TO_THE_END: f64 = 50.0;
 
-/// How long the simulation goes on after the burst, and without one.
+/// How long the simulation goes on after the burst, and without one, at least.
 const PATIENCE: f64 = 30.0 * 86_400.0;
 const STEADY: f64 = 3_600.0;
 
@@ -319,7 +319,8 @@ impl<'a> World<'a> {
 
     fn run(&mut self) {
         let burst_end = self.scenario.burst.map_or(0.0, |burst| burst.length);
-        let end = burst_end + if burst_end > 0.0 { PATIENCE } else { STEADY };
+        let steady = STEADY.max(2.0 * self.scenario.service_time);
+        let end = if burst_end > 0.0 { burst_end + PATIENCE } else { steady };
         let mut last_change = 0.0;
         let mut depth = 0.0;
         while self.now < end {
@@ -332,7 +333,7 @@ impl<'a> World<'a> {
             }
             self.step(step);
             let left = self.visible_count + self.delayed_count;
-            // Without a burst, the first hour shows whether the stack keeps up.
+            // Without a burst, the whole time shows whether the stack keeps up.
             if left == 0.0 && self.now >= burst_end && burst_end > 0.0 {
                 self.outcome.drained = Some(self.now);
                 break;
@@ -346,9 +347,12 @@ impl<'a> World<'a> {
         self.look_ahead();
     }
 
-    /// How long it takes to empty what is visible, by the rate of the quota.
+    /// How long it takes to empty what is visible, by the rate of the quota. Without a burst there is
+    /// no end.
     fn time_to_the_end(&self) -> f64 {
-        self.visible_count / self.scenario.quota.refill
+        self.scenario
+            .burst
+            .map_or(f64::INFINITY, |_| self.visible_count / self.scenario.quota.refill)
     }
 
     /// If the queue did not drain, says when the oldest message will be too old.
@@ -384,7 +388,8 @@ impl<'a> World<'a> {
         let count = (self.remainder + rate * length).floor();
         self.remainder += rate * length - count;
         if count > 0.0 {
-            let (uploaded, sent) = (self.now, self.now);
+            // The last of them. If the consumers keep up, they take each as it comes.
+            let (uploaded, sent) = (self.now + length, self.now + length);
             self.show(Cohort { count, uploaded, sent, deferrals: 0, deferred_since: None });
             self.outcome.work.uploads += count;
         }
@@ -584,7 +589,7 @@ impl<'a> World<'a> {
             started += starts;
             if starts > 0.0 {
                 let peak = &mut self.outcome.peak;
-                peak.age = peak.age.max(self.now - cohort.uploaded);
+                peak.age = peak.age.max(self.now - cohort.uploaded + flow.batch);
             }
             cohort.count = untried;
             deferred += self.defer(cohort, false, length);

@@ -225,7 +225,8 @@ fn no_more_executions_are_open_than_may_be() {
     assert!(limited.peak.running <= 600.0, "{:?}", limited.peak);
     let free = outcome(&arguments.replace("600", "1000000"));
     assert!(limited.drained > free.drained, "{:?} {:?}", limited.drained, free.drained);
-    // 200 starts a second of an hour each are more than 600 at any time.
+    // 200 starts a second of two hours each are more than a million at any time.
+    assert!(outcome("--arrivals 200/s --service-time 2h").drained.is_none());
     let table = table("--arrivals 200/s --service-time 2h");
     assert!(row(&table, "quota").contains("at least 1,600,000 open executions"), "{table}");
 }
