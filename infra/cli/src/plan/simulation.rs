@@ -289,8 +289,10 @@ struct World<'a> {
     consumers: f64,
     tokens: f64,
     retry_permits: f64,
-    /// When they end, and how many do.
-    executions: VecDeque<(f64, f64)>,
+    /// By step: when it began, how long it was, and how many it started.
+    executions: VecDeque<(f64, f64, f64)>,
+    /// How many that is, and how many of them run.
+    open: f64,
     running: f64,
     /// The part of an upload that has not arrived yet.
     remainder: f64,
@@ -311,6 +313,7 @@ impl<'a> World<'a> {
             tokens: scenario.quota.bucket,
             retry_permits: RETRY_PERMITS,
             executions: VecDeque::new(),
+            open: 0.0,
             running: 0.0,
             remainder: 0.0,
             outcome: Outcome::default(),
@@ -425,11 +428,19 @@ impl<'a> World<'a> {
         }
     }
 
+    /// Counts what runs. Those that a step has started one after the other end so.
     fn end_executions(&mut self) {
-        while let Some((_, count)) = self.executions.front().filter(|(end, _)| *end <= self.now) {
-            self.running -= count;
+        // What was started before this has ended.
+        let over = self.now - self.scenario.service_time;
+        while let Some((.., count)) =
+            self.executions.front().filter(|(begin, length, _)| begin + length <= over)
+        {
+            self.open -= count;
             self.executions.pop_front();
         }
+        let ending = self.executions.iter().take_while(|(begin, ..)| *begin < over);
+        let ended: f64 = ending.map(|(begin, length, count)| count * (over - begin) / length).sum();
+        self.running = self.open - ended;
     }
 
     fn scale(&mut self, length: f64) {
@@ -652,12 +663,9 @@ impl<'a> World<'a> {
 
     fn start(&mut self, count: f64, length: f64) {
         self.tokens -= count;
-        if count > 0.0 {
-            // In a long step, some have ended before its end.
-            let running = count * (self.scenario.service_time / length).min(1.0);
-            self.running += running;
-            self.executions.push_back((self.now + self.scenario.service_time, running));
-        }
+        self.open += count;
+        self.executions.push_back((self.now - length, length, count));
+        self.end_executions();
     }
 
     /// What all of this cost, in calls, time and permits.

@@ -134,6 +134,8 @@ fn what_arrives_more_slowly_than_the_quota_does_not_wait() {
     assert_complete(&outcome);
     assert_eq!((outcome.drained, outcome.deepest.delayed), (Some(0.0), 0.0));
     assert!(outcome.peak.age <= 0.2, "{:?}", outcome.peak);
+    // Each runs for a second.
+    assert!((199.0..=201.0).contains(&outcome.peak.running), "{:?}", outcome.peak);
     assert!(outcome.calls_per_start() < 1.001, "{:?}", outcome.work);
     let table = table("--arrivals 200/s");
     assert_eq!(row(&table, "drained"), "there is nothing to drain");
