@@ -98,7 +98,7 @@ const LONGEST_STEP: f64 = 30.0;
 const STEPS_TO_A_CHANGE: f64 = 500.0;
 const STEPS_TO_THE_END: f64 = 50.0;
 
-/// How long the simulation goes on after the burst, and without one.
+/// How long the simulation goes on after the burst, and without one, at least.
 const PATIENCE: f64 = 30.0 * 86_400.0;
 const STEADY: f64 = 3_600.0;
 
@@ -289,8 +289,10 @@ struct World<'a> {
     consumers: f64,
     tokens: f64,
     retry_permits: f64,
-    /// When they end, and how many do.
-    executions: VecDeque<(f64, f64)>,
+    /// By step: when it began, how long it was, and how many it started.
+    executions: VecDeque<(f64, f64, f64)>,
+    /// How many that is, and how many of them run.
+    open: f64,
     running: f64,
     /// The part of an upload that has not arrived yet.
     remainder: f64,
@@ -311,6 +313,7 @@ impl<'a> World<'a> {
             tokens: scenario.quota.bucket,
             retry_permits: RETRY_PERMITS,
             executions: VecDeque::new(),
+            open: 0.0,
             running: 0.0,
             remainder: 0.0,
             outcome: Outcome::default(),
@@ -319,7 +322,8 @@ impl<'a> World<'a> {
 
     fn run(&mut self) {
         let burst_end = self.scenario.burst.map_or(0.0, |burst| burst.length);
-        let end = burst_end + if burst_end > 0.0 { PATIENCE } else { STEADY };
+        let steady = STEADY.max(2.0 * self.scenario.service_time);
+        let end = if burst_end > 0.0 { burst_end + PATIENCE } else { steady };
         let mut last_change = 0.0;
         let mut depth = 0.0;
         while self.now < end {
@@ -332,7 +336,7 @@ impl<'a> World<'a> {
             }
             self.step(step);
             let left = self.visible_count + self.delayed_count;
-            // Without a burst, the first hour shows whether the stack keeps up.
+            // Without a burst, the whole time shows whether the stack keeps up.
             if left == 0.0 && self.now >= burst_end && burst_end > 0.0 {
                 self.outcome.drained = Some(self.now);
                 break;
@@ -346,9 +350,12 @@ impl<'a> World<'a> {
         self.look_ahead();
     }
 
-    /// How long it takes to empty what is visible, by the rate of the quota.
+    /// How long it takes to empty what is visible, by the rate of the quota. Without a burst there is
+    /// no end.
     fn time_to_the_end(&self) -> f64 {
-        self.visible_count / self.scenario.quota.refill
+        self.scenario
+            .burst
+            .map_or(f64::INFINITY, |_| self.visible_count / self.scenario.quota.refill)
     }
 
     /// If the queue did not drain, says when the oldest message will be too old.
@@ -384,7 +391,8 @@ impl<'a> World<'a> {
         let count = (self.remainder + rate * length).floor();
         self.remainder += rate * length - count;
         if count > 0.0 {
-            let (uploaded, sent) = (self.now, self.now);
+            // The last of them. If the consumers keep up, they take each as it comes.
+            let (uploaded, sent) = (self.now + length, self.now + length);
             self.show(Cohort { count, uploaded, sent, deferrals: 0, deferred_since: None });
             self.outcome.work.uploads += count;
         }
@@ -420,11 +428,19 @@ impl<'a> World<'a> {
         }
     }
 
+    /// Counts what runs. Those that a step has started one after the other end so.
     fn end_executions(&mut self) {
-        while let Some((_, count)) = self.executions.front().filter(|(end, _)| *end <= self.now) {
-            self.running -= count;
+        // What was started before this has ended.
+        let over = self.now - self.scenario.service_time;
+        while let Some((.., count)) =
+            self.executions.front().filter(|(begin, length, _)| begin + length <= over)
+        {
+            self.open -= count;
             self.executions.pop_front();
         }
+        let ending = self.executions.iter().take_while(|(begin, ..)| *begin < over);
+        let ended: f64 = ending.map(|(begin, length, count)| count * (over - begin) / length).sum();
+        self.running = self.open - ended;
     }
 
     fn scale(&mut self, length: f64) {
@@ -584,7 +600,7 @@ impl<'a> World<'a> {
             started += starts;
             if starts > 0.0 {
                 let peak = &mut self.outcome.peak;
-                peak.age = peak.age.max(self.now - cohort.uploaded);
+                peak.age = peak.age.max(self.now - cohort.uploaded + flow.batch);
             }
             cohort.count = untried;
             deferred += self.defer(cohort, false, length);
@@ -647,12 +663,9 @@ impl<'a> World<'a> {
 
     fn start(&mut self, count: f64, length: f64) {
         self.tokens -= count;
-        if count > 0.0 {
-            // In a long step, some have ended before its end.
-            let running = count * (self.scenario.service_time / length).min(1.0);
-            self.running += running;
-            self.executions.push_back((self.now + self.scenario.service_time, running));
-        }
+        self.open += count;
+        self.executions.push_back((self.now - length, length, count));
+        self.end_executions();
     }
 
     /// What all of this cost, in calls, time and permits.

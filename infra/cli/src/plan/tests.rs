@@ -134,6 +134,8 @@ fn what_arrives_more_slowly_than_the_quota_does_not_wait() {
     assert_complete(&outcome);
     assert_eq!((outcome.drained, outcome.deepest.delayed), (Some(0.0), 0.0));
     assert!(outcome.peak.age <= 0.2, "{:?}", outcome.peak);
+    // Each runs for a second.
+    assert!((199.0..=201.0).contains(&outcome.peak.running), "{:?}", outcome.peak);
     assert!(outcome.calls_per_start() < 1.001, "{:?}", outcome.work);
     let table = table("--arrivals 200/s");
     assert_eq!(row(&table, "drained"), "there is nothing to drain");
@@ -225,7 +227,8 @@ fn no_more_executions_are_open_than_may_be() {
     assert!(limited.peak.running <= 600.0, "{:?}", limited.peak);
     let free = outcome(&arguments.replace("600", "1000000"));
     assert!(limited.drained > free.drained, "{:?} {:?}", limited.drained, free.drained);
-    // 200 starts a second of an hour each are more than 600 at any time.
+    // 200 starts a second of two hours each are more than a million at any time.
+    assert!(outcome("--arrivals 200/s --service-time 2h").drained.is_none());
     let table = table("--arrivals 200/s --service-time 2h");
     assert!(row(&table, "quota").contains("at least 1,600,000 open executions"), "{table}");
 }
