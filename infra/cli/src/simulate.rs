@@ -29,8 +29,9 @@ pub(crate) struct Simulate {
     /// Nights of each run. On the last nine nothing goes wrong, so that everything can come to its end
     #[arg(long, default_value_t = 14, value_parser = clap::value_parser!(u32).range(i64::from(QUIET_NIGHTS) + 1..=80))]
     nights: u32,
-    /// What may go wrong: full (everything) or calm (nothing)
-    #[arg(long, default_value = "full", value_parser = ["full", "calm"])]
+    /// What may go wrong: full (everything but what is never delivered), lossy (that too), or calm
+    /// (nothing)
+    #[arg(long, default_value = "full", value_parser = ["full", "lossy", "calm"])]
     plan: String,
     /// Print all that happened instead of the table
     #[arg(long)]

@@ -115,4 +115,7 @@ faults! {
     NativeRedrive 0.10 "https://docs.aws.amazon.com/step-functions/latest/dg/redrive-executions.html"
     /// A person aborts an execution that runs for long.
     Abort 0.15 "https://docs.aws.amazon.com/step-functions/latest/apireference/API_StopExecution.html"
+    /// A notification or a status change is never delivered. Only in the plan `lossy`, since nothing
+    /// compares the bucket with the executions yet.
+    NeverDelivered 0.03 "https://docs.aws.amazon.com/step-functions/latest/dg/eventbridge-integration.html"
 }

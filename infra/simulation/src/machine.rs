@@ -64,6 +64,10 @@ impl World {
                 let holder = Holder::StatusChange(start.name.clone());
                 self.state().ledger.holds(&holder, &[start.write]);
                 self.ends(start, status, Some(error));
+                if self.state().happens(Fault::NeverDelivered) {
+                    let text = "EventBridge never delivers the status change";
+                    return self.state().note(vec![start.write], text);
+                }
                 for _ in 0..letters {
                     self.waits(Duration::from_millis(200), Duration::from_mins(2)).await;
                     let change = self.status_change(start, status, error).to_string();

@@ -19,8 +19,13 @@ pub struct Plan {
 pub const QUIET_NIGHTS: u32 = 9;
 
 impl Plan {
-    /// Everything that AWS and people may do.
+    /// Everything that AWS and people may do, but that something is never delivered.
     pub fn full(uploads: u32, nights: u32) -> Self {
+        Self::lossy(uploads, nights).without(Fault::NeverDelivered)
+    }
+
+    /// Everything. What is never delivered breaks a promise, until something looks for it.
+    pub fn lossy(uploads: u32, nights: u32) -> Self {
         Self { uploads, nights, faults: Fault::ALL.iter().copied().collect() }
     }
 
@@ -33,6 +38,7 @@ impl Plan {
     pub fn named(name: &str, uploads: u32, nights: u32) -> Option<Self> {
         match name {
             "full" => Some(Self::full(uploads, nights)),
+            "lossy" => Some(Self::lossy(uploads, nights)),
             "calm" => Some(Self::calm(uploads, nights)),
             _ => None,
         }

@@ -165,6 +165,10 @@ impl World {
         for repeat in 0..=repeats {
             let is_promised = repeat == 0;
             let delivery = self.state().owes(&writes, is_promised);
+            if is_promised && self.state().happens(Fault::NeverDelivered) {
+                self.state().note(writes.clone(), "S3 never delivers the notification");
+                continue;
+            }
             let (world, payload, writes) = (self.clone(), payload.clone(), writes.clone());
             spawn_local(async move {
                 let delay = {
