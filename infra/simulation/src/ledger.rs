@@ -5,6 +5,9 @@ use std::{collections::BTreeMap, fmt};
 use jiff::Timestamp;
 use serde_json::Value;
 
+/// The class of a letter that is given up because another one of the same write goes on.
+const NOT_CURRENT: &str = "NotCurrentAttempt";
+
 /// A promise, by the name under which a violation is reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Promise {
@@ -25,7 +28,9 @@ pub enum Promise {
     EveryWriteEnds,
     /// No write has both done its work and been archived. One that an execution found to be
     /// overwritten may be archived because its object is gone: both are true. Not promised of an
-    /// EXPRESS machine, whose executions cannot be asked for.
+    /// EXPRESS machine, whose executions cannot be asked for. And where runs had different limits,
+    /// one of them may have archived a letter and died before it deleted it, and the next may have
+    /// redriven that.
     OneEnd,
     /// A write is archived for a reason that is true of it.
     TrueReason,
@@ -92,7 +97,15 @@ pub(crate) struct Write {
     pub(crate) holders: Vec<Holder>,
     pub(crate) executions: Vec<Execution>,
     /// Documents of the archive that it was not restored from, with their error classes.
-    pub(crate) archived: Vec<(String, String)>,
+    pub(crate) archived: Vec<Archived>,
+}
+
+/// A document of the archive.
+#[derive(Debug, Clone)]
+pub(crate) struct Archived {
+    key: String,
+    pub(crate) class: String,
+    at: Timestamp,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,6 +119,7 @@ pub(crate) enum Kind {
 #[derive(Debug, Clone)]
 pub(crate) struct Execution {
     pub(crate) name: String,
+    started: Timestamp,
     /// Whether it was told that a newer write has replaced the object.
     pub(crate) is_superseded: bool,
     pub(crate) end: Option<End>,
@@ -123,6 +137,8 @@ pub(crate) enum End {
 pub(crate) struct Ledger {
     /// Whether the state machine is an EXPRESS one.
     is_express: bool,
+    /// Whether `MaxRedrives` has not been the same for all runs.
+    pub(crate) has_other_limits: bool,
     pub(crate) writes: Vec<Write>,
     /// The number of a write by its sequencer.
     by_sequencer: BTreeMap<String, usize>,
@@ -256,7 +272,7 @@ impl Ledger {
             }
         }
         let is_superseded = input["data"]["overwritten"] == true;
-        let execution = Execution { name: name.to_owned(), is_superseded, end: None };
+        let execution = Execution { name: name.to_owned(), started: at, is_superseded, end: None };
         self.writes[write].executions.push(execution);
         self.holds(&Holder::Execution(name.to_owned()), &[write]);
     }
@@ -306,12 +322,15 @@ impl Ledger {
     }
 
     pub(crate) fn archives(&mut self, at: Timestamp, key: &str, class: &str, writes: &[usize]) {
-        self.holds(&Holder::Document(key.to_owned()), writes);
+        if class != NOT_CURRENT {
+            self.holds(&Holder::Document(key.to_owned()), writes);
+        }
         for &write in writes {
-            let archived = (key.to_owned(), class.to_owned());
-            if self.writes[write].archived.contains(&archived) {
+            let mut others = self.writes[write].archived.iter();
+            if others.any(|other| other.key == key && other.class == class) {
                 continue;
             }
+            let archived = Archived { key: key.to_owned(), class: class.to_owned(), at };
             self.writes[write].archived.push(archived);
             if !self.writes[write].explains(class) {
                 let words = format!("{} is archived as {class}", self.name(write));
@@ -323,7 +342,7 @@ impl Ledger {
     /// A document says that it was restored, so it no longer stands for its writes.
     pub(crate) fn restores(&mut self, at: Timestamp, key: &str, writes: &[usize]) {
         for &write in writes {
-            self.writes[write].archived.retain(|(other, _)| other != key);
+            self.writes[write].archived.retain(|other| other.key != key);
         }
         let how = format!("{key} is marked as restored");
         self.lets_go(at, &Holder::Document(key.to_owned()), writes, &how);
@@ -333,7 +352,7 @@ impl Ledger {
     pub(crate) fn closes(&mut self, at: Timestamp) {
         for number in 0..self.writes.len() {
             let write = &self.writes[number];
-            let is_archived = !write.archived.is_empty();
+            let is_archived = write.ends_in_archive().next().is_some();
             let is_ended = write.has_succeeded() || write.is_aborted() || write.is_forgotten;
             match (is_ended, is_archived) {
                 (false, false) => {
@@ -341,13 +360,23 @@ impl Ledger {
                     let words = format!("{} has no end; held by {holders:?}", self.name(number));
                     self.violate(Promise::EveryWriteEnds, at, Some(number), words);
                 }
-                (true, true) if write.has_worked() && !self.is_express => {
+                (true, true) if self.has_two_ends(write) => {
                     let words = format!("{} has succeeded and is archived", self.name(number));
                     self.violate(Promise::OneEnd, at, Some(number), words);
                 }
                 _ => {}
             }
         }
+    }
+
+    fn has_two_ends(&self, write: &Write) -> bool {
+        let mut archived = write.ends_in_archive().map(|archived| archived.at);
+        !self.is_express
+            && if self.has_other_limits {
+                archived.any(|at| write.has_worked(Some(at)))
+            } else {
+                write.has_worked(None)
+            }
     }
 
     pub(crate) fn violate(
@@ -374,15 +403,23 @@ impl Write {
         self.executions.iter().any(|execution| execution.end == Some(End::Succeeded))
     }
 
+    /// The documents that say that it is given up, and not only one of its letters.
+    fn ends_in_archive(&self) -> impl Iterator<Item = &Archived> {
+        self.archived.iter().filter(|archived| archived.class != NOT_CURRENT)
+    }
+
     pub(crate) fn is_aborted(&self) -> bool {
         self.executions.iter().any(|execution| execution.end == Some(End::Aborted))
     }
 
-    /// Whether an execution has succeeded that was not told that the write is overwritten.
-    fn has_worked(&self) -> bool {
-        let mut executions = self.executions.iter();
-        executions
-            .any(|execution| execution.end == Some(End::Succeeded) && !execution.is_superseded)
+    /// Whether an execution has succeeded that was not told that the write is overwritten, and that
+    /// was started before this time.
+    fn has_worked(&self, before: Option<Timestamp>) -> bool {
+        self.executions.iter().any(|execution| {
+            execution.end == Some(End::Succeeded)
+                && !execution.is_superseded
+                && before.is_none_or(|before| execution.started < before)
+        })
     }
 
     /// Whether a write can have been given up under this class.
@@ -399,8 +436,7 @@ impl Write {
             | "TooManyRedrives"
             | "DeferredTooLong"
             | "Expiring" => true,
-            // Another letter of the same write goes on.
-            "NotCurrentAttempt" => self.executions.len() > 1,
+            NOT_CURRENT => self.executions.len() > 1,
             _ => false,
         }
     }

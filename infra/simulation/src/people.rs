@@ -90,7 +90,10 @@ impl World {
             0 => event["keyPrefix"] = json!("devices/0/"),
             1 => event["errorClass"] = json!("DynamoDB.ResourceNotFoundException"),
             2 => event["maxMessages"] = json!(3),
-            3 => event["maxRedrives"] = json!(1),
+            3 => {
+                event["maxRedrives"] = json!(1);
+                state.ledger.has_other_limits = true;
+            }
             4 => event["canaryMessages"] = json!(0),
             _ => {}
         }

@@ -36,7 +36,7 @@ impl Run {
         for write in &state.ledger.writes {
             let end = match (write.has_succeeded(), write.archived.first()) {
                 (true, _) => "succeeded".to_owned(),
-                (false, Some((_, class))) => format!("archived as {class}"),
+                (false, Some(archived)) => format!("archived as {}", archived.class),
                 (false, None) if write.is_aborted() => "aborted by a person".to_owned(),
                 (false, None) => "without an end".to_owned(),
             };

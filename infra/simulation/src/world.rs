@@ -152,6 +152,7 @@ impl World {
         self.waits(Duration::ZERO, busy).await;
         let release = Release::draw(&mut self.state().rng);
         self.state().note(Vec::new(), format!("somebody deploys {release:?}"));
+        self.state().ledger.has_other_limits = true;
         let (letters, ordered) = (&self.letters, self.ordered_letters.as_ref());
         let functions = Functions::new(&self.aws, letters, ordered, &self.setting, &release);
         *self.functions.borrow_mut() = Rc::new(functions);

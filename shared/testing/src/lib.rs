@@ -19,7 +19,8 @@
 //!
 //! **What it does.** Two queues, standard or FIFO, with visibility, delays, retention, deduplication,
 //! a redrive policy, move tasks, and the limits of SQS on batches and on messages in flight. One
-//! STANDARD state machine whose executions end as a test says, and whose names stay taken. Buckets
+//! state machine, STANDARD unless a test says otherwise, whose executions end as a test says, and
+//! whose names stay taken. Buckets
 //! with versions, conditional writes and listings. Every call takes some milliseconds of simulated
 //! time, half of them before its effect; a long poll waits its seconds. Any call, and any entry of a
 //! batch, can fail, be lost or stay unanswered.

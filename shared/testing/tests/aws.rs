@@ -288,6 +288,47 @@ async fn a_group_of_a_fifo_queue_waits_behind_what_is_hidden() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn groups_come_in_any_order_and_each_in_its_own() {
+    let mut orders = BTreeSet::new();
+    for seed in 0..20 {
+        let queue = Aws::build(seed, Aws::new().now(), true).work_queue();
+        queue.keeps_no_order();
+        let entries = ["a0", "b0", "a1", "b1"].into_iter().enumerate();
+        send(&queue, entries.map(|(n, body)| in_group(n, body, &body[..1]))).await.expect("sent");
+        orders.insert(bodies(&receive(&queue, 60).await).concat());
+    }
+    assert_eq!(orders, ["a0a1b0b1", "b0b1a0a1"].map(str::to_owned).into());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_sqs_moves_is_told_once() {
+    let aws = Aws::with_fifo_queues();
+    let queue = aws.work_queue();
+    queue.is_received_at_most(1);
+    send(&queue, [in_group(0, "a", "g")]).await.expect("sent");
+    let id = queue.messages()[0].id.clone();
+    receive(&queue, 60).await;
+    advance(Duration::from_mins(1)).await;
+    let moved: Vec<_> = aws.takes_moved();
+    let [moved] = &moved[..] else { panic!("{moved:?}") };
+    assert_eq!((&moved.old_id, &moved.id, moved.group_id.as_deref()), (&id, &id, Some("g")));
+    assert_eq!(moved.to, aws.dead_letter_queue().name());
+    assert_eq!(aws.takes_moved(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_express_machine_starts_the_same_name_again_and_tells_nothing() {
+    let aws = Aws::new();
+    aws.step_functions().is_express();
+    start(&aws, "n", "{}").await.expect("started");
+    start(&aws, "n", "[]").await.expect("started again");
+    let [first, second] = &aws.step_functions().started()[..] else { panic!("two executions") };
+    assert_ne!(first.arn, second.arn);
+    let call = aws.step_functions_client().describe_execution().execution_arn(&first.arn);
+    assert_eq!(call.send().await.expect_err("refused").code(), Some("InvalidArn"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_execution_has_its_name_for_itself() {
     let aws = Aws::new();
     let machine = aws.step_functions();

@@ -43,7 +43,7 @@ fn id_of(key: &str) -> String {
 }
 
 /// A stack with a bucket, and the time when the ledger is made.
-async fn stack() -> Stack {
+fn stack() -> Stack {
     let stack = Stack::with([]);
     stack.aws.s3().has_bucket(UPLOADS);
     stack
@@ -88,7 +88,7 @@ fn letter_about(key: &str, failed: Option<&str>) -> Message {
 
 #[tokio::test(start_paused = true)]
 async fn every_write_has_one_end_and_what_has_none_is_put_on_the_work_queue() {
-    let stack = stack().await;
+    let stack = stack();
     let keys =
         ["aborted", "archived", "dead", "failed", "lost", "running", "succeeded", "unlettered"];
     stack.writes(&keys);
@@ -141,7 +141,7 @@ async fn every_write_has_one_end_and_what_has_none_is_put_on_the_work_queue() {
 
 #[tokio::test(start_paused = true)]
 async fn the_id_of_a_listed_version_is_that_of_its_notification() {
-    let stack = stack().await;
+    let stack = stack();
     let keys = ["a b+c%2B.json", "%25", "devices/42/상태 1.json", "x\u{1}y", "<&>\"", "a/b//c"];
     stack.writes(&keys);
     for key in keys {
@@ -158,14 +158,14 @@ async fn the_id_of_a_listed_version_is_that_of_its_notification() {
 
 #[tokio::test(start_paused = true)]
 async fn young_writes_may_be_on_the_queue_as_long_as_it_holds_enough_messages() {
-    let stack = stack().await;
+    let stack = stack();
     stack.writes(&["a", "b"]);
     sleep(Duration::from_hours(2)).await;
     stack.work().has(Message::new("{}"));
     let ledger = reconcile(&stack, json!({ "fix": true })).await;
     assert_eq!((ledger.missing, ledger.waiting), (2, 0), "two, and one message");
 
-    let stack = self::stack().await;
+    let stack = self::stack();
     stack.writes(&["a", "b"]);
     sleep(Duration::from_hours(2)).await;
     stack.work().has(Message::new("{}"));
@@ -179,7 +179,7 @@ async fn young_writes_may_be_on_the_queue_as_long_as_it_holds_enough_messages() 
 
 #[tokio::test(start_paused = true)]
 async fn writes_of_the_last_hour_are_left_alone() {
-    let stack = stack().await;
+    let stack = stack();
     stack.writes(&["old"]);
     sleep(Duration::from_mins(45)).await;
     stack.writes(&["young"]);
@@ -191,7 +191,7 @@ async fn writes_of_the_last_hour_are_left_alone() {
 
 #[tokio::test(start_paused = true)]
 async fn what_nobody_can_know_is_said() {
-    let stack = stack().await;
+    let stack = stack();
     stack.aws.s3().has(UPLOADS, Object::new("unversioned", b"{}"));
     stack.writes(&["ancient"]);
     sleep(Duration::from_hours(91 * 24)).await;
@@ -214,7 +214,7 @@ async fn what_nobody_can_know_is_said() {
 
 /// A stack in which none of so many writes was started.
 async fn many(count: usize) -> Stack {
-    let stack = stack().await;
+    let stack = stack();
     let keys: Vec<String> = (0..count).map(|n| format!("k{n:05}")).collect();
     stack.writes(&keys.iter().map(String::as_str).collect::<Vec<_>>());
     stack.reaches(LATER.parse().expect("a time")).await;
@@ -289,7 +289,7 @@ async fn the_schedule_makes_one_ledger_a_night_whatever_number_of_runs_it_takes(
 
 #[tokio::test(start_paused = true)]
 async fn a_document_is_no_end_of_what_was_sent_again() {
-    let stack = stack().await;
+    let stack = stack();
     stack.writes(&["restored"]);
     stack.dead().has(letter_about("restored", None).class("NotJson"));
     redrive(&stack, &json!({})).await.expect("a run");
@@ -304,7 +304,7 @@ async fn a_document_is_no_end_of_what_was_sent_again() {
 
 #[tokio::test(start_paused = true)]
 async fn only_what_s3_notifies_of_is_an_upload() {
-    let stack = stack().await;
+    let stack = stack();
     stack.writes(&["in/a.json", "in/a.txt", "out/a.json"]);
     stack.aws.s3().has(UPLOADS, Object::new("in/large.json", &[b' '; 100]).version("v1"));
     stack.reaches(LATER.parse().expect("a time")).await;
@@ -323,7 +323,7 @@ async fn only_what_s3_notifies_of_is_an_upload() {
 
 #[tokio::test(start_paused = true)]
 async fn letters_that_are_not_shown_may_be_about_what_has_no_end() {
-    let stack = stack().await;
+    let stack = stack();
     stack.writes(&["a"]);
     stack.dead().has_in_flight_elsewhere(1);
     sleep(Duration::from_hours(2)).await;
@@ -347,7 +347,7 @@ async fn what_the_services_refuse_for_a_while_is_asked_again() {
 
 #[tokio::test(start_paused = true)]
 async fn a_request_that_makes_no_sense_is_refused() {
-    let stack = stack().await;
+    let stack = stack();
     for (request, problem) in [
         (json!({ "dryRun": true }), "`dryRun`: has no effect in mode `reconcile`"),
         (json!({ "next": "ledger/x", "fix": true }), "`fix`: has no effect beside `next`"),
