@@ -400,8 +400,7 @@ fn ledger_in_words(last: Option<&Dated<LedgerReport>>, now: Timestamp, zone: &Ti
     if closes(report) {
         return format!("{at}: {}, {versions}, {} missing", paint(GOOD, "closed"), report.missing);
     }
-    let missing = paint(BAD, format!("{} missing", number(report.missing)));
-    format!("{at}: {missing} of {versions}, {} put back", number(report.fixed))
+    format!("{at}: {}, {versions}: {}", paint(BAD, "does not close"), report.summary)
 }
 
 #[cfg(test)]
@@ -490,8 +489,13 @@ sluice in eu-west-1 at 2026-11-20 14:00:00 UTC
         let report = RedriveReport { failed: 1, ..RedriveReport::default() };
         let redrive =
             Status { last_redrive: Known::Value(Some(Dated { at: now(), report })), ..status() };
-        let report =
-            LedgerReport { missing: 2, fixed: 1, complete: true, ..LedgerReport::default() };
+        let report = LedgerReport {
+            missing: 2,
+            fixed: 1,
+            complete: true,
+            summary: "2 missing".into(),
+            ..LedgerReport::default()
+        };
         let ledger =
             Status { last_ledger: Known::Value(Some(Dated { at: now(), report })), ..status() };
         for (wrong, word) in [
@@ -499,7 +503,7 @@ sluice in eu-west-1 at 2026-11-20 14:00:00 UTC
             (paused, "paused"),
             (rings, "DeadLettersAlarm since 14:00"),
             (redrive, "last redrive  14:00, 0 s ago by hand"),
-            (ledger, "2 missing of 0 versions, 1 put back"),
+            (ledger, "does not close, 0 versions: 2 missing"),
         ] {
             assert!(rendered(&wrong).contains(word), "{}", rendered(&wrong));
             assert_eq!(wrong.verdict(), Verdict::Wrong, "{word}");

@@ -18,7 +18,8 @@ pub(crate) struct Restore {
     /// All documents whose keys begin with this, such as `dead-letters/date=2026-11-20/`
     #[arg(long, group = "documents")]
     prefix: Option<String>,
-    /// All documents about messages that were sent on this day, such as `2026-11-20`
+    /// All documents about messages that were sent on this day in the time zone of the stack, such
+    /// as `2026-11-20`
     #[arg(long, group = "documents")]
     date: Option<jiff::civil::Date>,
     /// Only say what would be done
@@ -67,7 +68,7 @@ impl Restore {
         let would_send = planned.restored + planned.restored_in_part;
         if self.dry_run || would_send == 0 {
             manner.print(&planned, Restored::render)?;
-            return Ok(Verdict::wrong_if(planned.failed > 0));
+            return Ok(Verdict::wrong_if(!planned.problems.is_empty()));
         }
         manner.note(&format!("Of the archive of stack `{}`: {}.", stack.name, planned.summary));
         manner.ask(&format!("put {} documents back into the work queue", number(would_send)))?;
@@ -75,7 +76,7 @@ impl Restore {
         let restored: Restored = stack.invoke("RedriveFunctionName", &ask(false)).await?;
         drop(working);
         manner.print(&restored, Restored::render)?;
-        Ok(Verdict::wrong_if(restored.failed > 0))
+        Ok(Verdict::wrong_if(!restored.problems.is_empty()))
     }
 
     fn request(&self, dry_run: bool) -> Value {

@@ -86,7 +86,11 @@ pub(super) enum Place {
     InTable {
         device: String,
     },
-    /// It was processed, and a newer write has the device.
+    /// The table had it, until a newer write of the device came.
+    Replaced {
+        by: String,
+    },
+    /// A newer write of the device was in the table already.
     Superseded {
         by: String,
     },
@@ -155,6 +159,7 @@ impl Story {
             | Place::Unknown => true,
             Place::NotSeen { written } => since(*written, Timestamp::now()) > NOTIFIED_WITHIN,
             Place::InTable { .. }
+            | Place::Replaced { .. }
             | Place::Superseded { .. }
             | Place::Succeeded { .. }
             | Place::Running { .. }
@@ -219,6 +224,7 @@ impl Facts {
             Some(item) if Some(&item.last_event_id) == self.id.as_ref() => {
                 Place::InTable { device: item.device.clone() }
             }
+            Some(item) if outcome == "written" => Place::Replaced { by: item.object_key.clone() },
             Some(item) => Place::Superseded { by: item.object_key.clone() },
             None if outcome == "superseded" => Place::Superseded { by: "a newer write".to_owned() },
             None => Place::Succeeded { outcome },
@@ -348,6 +354,10 @@ impl Place {
                     paint(GOOD, "in the table")
                 )
             }
+            Self::Replaced { by } => format!(
+                "{}: it was in the table until a newer write came, of {by}",
+                paint(GOOD, "written and replaced")
+            ),
             Self::Superseded { by } => format!(
                 "{}: it was processed, and the table has the state of {by}, which is newer",
                 paint(GOOD, "superseded")
@@ -566,6 +576,17 @@ mod tests {
                     ..facts()
                 },
                 "superseded: it was processed, and the table has the state of devices/42/other.json",
+            ),
+            (
+                Facts {
+                    executions: vec![Execution {
+                        outcome: Some("written".into()),
+                        ..execution(0, "SUCCEEDED", 3)
+                    }],
+                    item: Some(item("x")),
+                    ..facts()
+                },
+                "written and replaced: it was in the table until a newer write came",
             ),
             (
                 Facts { documents: vec![document(8, None)], ..with(&[&dead]) },
