@@ -436,7 +436,7 @@ impl Write {
             | "TooManyRedrives"
             | "DeferredTooLong"
             | "Expiring" => true,
-            NOT_CURRENT => self.executions.len() > 1,
+            NOT_CURRENT => !self.executions.is_empty(),
             _ => false,
         }
     }
