@@ -21,8 +21,9 @@ fi
 
 rm -rf "$copy"
 mkdir -p "$copy"
+# As new files: an older one would be taken for built already, by a run that had a fault in it.
 git -C "$root" ls-files -z | tar --directory "$root" --null --files-from - --create --file - |
-    tar --directory "$copy" --extract --file -
+    tar --directory "$copy" --extract --touch --file -
 cd "$copy"
 
 missed=0
