@@ -93,7 +93,7 @@ async fn main() -> ExitCode {
         result = run(cli) => result,
         // The other branch is dropped before this goes on, and with it all that it started.
         signal = stop_signal() => {
-            eprintln!("stopped, with all that was started");
+            eprintln!("stopped, with all that was started on this machine");
             return signal;
         }
     };

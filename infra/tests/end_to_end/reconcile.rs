@@ -3,11 +3,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use aws_sdk_s3::types::NotificationConfiguration;
+use aws_sdk_s3::types::{
+    BucketVersioningStatus, NotificationConfiguration, VersioningConfiguration,
+};
+use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::harness::{Ended, Sluice, Write, key_of};
+use crate::harness::{Ended, Sluice, Write, clients, device_state, key_of};
 
 /// S3 lists the times of versions in whole seconds.
 const ANOTHER_SECOND: Duration = Duration::from_millis(1_100);
@@ -102,4 +105,37 @@ async fn what_was_purged_and_what_was_never_notified_is_found_and_started() {
     for (name, count) in sluice.executions().await {
         assert_eq!(count, 1, "{name}");
     }
+}
+
+#[tokio::test]
+async fn what_was_there_before_the_stack_is_started_by_a_backfill() {
+    const BUCKET: &str = "was-there-before";
+    const OBJECTS: usize = 1_000;
+    let s3 = clients().await.s3;
+    s3.create_bucket().bucket(BUCKET).send().await.unwrap();
+    let enabled = BucketVersioningStatus::Enabled;
+    let versioning = VersioningConfiguration::builder().status(enabled).build();
+    let put = s3.put_bucket_versioning().bucket(BUCKET).versioning_configuration(versioning);
+    put.send().await.unwrap();
+    let uploads = (0..OBJECTS).map(async |number| {
+        let device = format!("before-{number}");
+        let body = device_state(&device, &json!({ "number": number })).into_bytes();
+        let put = s3.put_object().bucket(BUCKET).key(key_of(&device)).body(body.into());
+        put.send().await.unwrap();
+    });
+    stream::iter(uploads).buffer_unordered(16).collect::<Vec<()>>().await;
+    let own = format!("ExistingBucketName={BUCKET}");
+    let sluice = Sluice::deployed_with("before", &["Ingestion=EventBridge", &own]).await;
+
+    let request = json!({ "mode": "reconcile", "since": "2020-01-01T00:00:00Z",
+                          "until": Timestamp::now(), "fix": true, "maxPerSecond": 500 });
+    let started = sluice.redrive_as(&request).await.unwrap();
+    let counts = (&started["versions"], &started["missing"], &started["fixed"]);
+    assert_eq!(counts, (&json!(OBJECTS), &json!(OBJECTS), &json!(OBJECTS)), "{started}");
+    sluice.drained().await;
+    let executions = sluice.executions().await;
+    assert_eq!((executions.len(), executions.values().sum()), (OBJECTS, OBJECTS));
+
+    let again = sluice.redrive_as(&request).await.unwrap();
+    assert_eq!((&again["missing"], &again["fixed"]), (&json!(0), &json!(0)), "{again}");
 }
