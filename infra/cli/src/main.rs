@@ -141,7 +141,7 @@ async fn run(Cli { command, options, manner }: Cli) -> Result<Verdict, Box<dyn E
             eprintln!("building the functions");
             bench.run(&project, &tools, &local::build(&project, &tools).await?).await?;
         }
-        Command::Plan(plan) => plan.run()?,
+        Command::Plan(plan) => plan.run(manner)?,
         Command::Simulate(simulate) => {
             // Each run has a runtime of its own. Not `spawn_blocking`, which a Ctrl-C would wait for.
             let (done, result) = oneshot::channel();
@@ -197,8 +197,34 @@ fn with_causes(error: &dyn Error) -> String {
 mod tests {
     use super::*;
 
+    /// An option of a verb that has the name of one of all verbs panics only when it is read.
     #[test]
     fn the_options_of_all_verbs_fit_together() {
         Cli::command().debug_assert();
+        for verb in [
+            "status",
+            "pause",
+            "resume",
+            "dead-letters ls",
+            "reconcile",
+            "backfill --since all",
+            "trace key",
+            "upload",
+            "demo",
+            "bench",
+            "plan --arrivals 1/s",
+            "simulate",
+            "tools",
+            "completions bash",
+            "man",
+        ] {
+            let words = format!("sluice {verb} --output json --yes --region r --stack s");
+            let parsed = Cli::try_parse_from(words.split(' '));
+            assert!(
+                parsed.is_ok(),
+                "{verb}: {}",
+                parsed.err().map(|e| e.to_string()).unwrap_or_default()
+            );
+        }
     }
 }

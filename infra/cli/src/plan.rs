@@ -20,6 +20,8 @@ use quantity::{Length, Rate};
 use report::Report;
 use simulation::{Burst, FIRST_CONSUMERS, Quota, Scenario, Stack};
 
+use crate::output::{Format, Manner};
+
 /// Regions with the larger quota of `StartExecution`, and that of the others. The quotas are the
 /// defaults of an account: <https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html>
 const LARGE_REGIONS: [&str; 3] = ["us-east-1", "us-west-2", "eu-west-1"];
@@ -81,9 +83,6 @@ pub(crate) struct Plan {
     /// Draw the queue over time into this file, too
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
-    /// How to print the answer
-    #[arg(long, value_enum, default_value_t = Output::Table)]
-    output: Output,
 
     // Last, because the heading of these would be that of all that follows.
     #[command(flatten)]
@@ -141,12 +140,6 @@ enum InlineContent {
     Never,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Output {
-    Table,
-    Json,
-}
-
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error("nothing arrives: say how much with --arrivals, or with --burst and --burst-for")]
@@ -162,16 +155,16 @@ pub(crate) enum Error {
 }
 
 impl Plan {
-    pub(crate) fn run(&self) -> Result<(), Error> {
+    pub(crate) fn run(&self, manner: Manner) -> Result<(), Error> {
         let report = self.report()?;
         if let Some(path) = &self.svg {
             let picture = plot::svg(&report).map_err(Error::Draw)?;
             fs::write(path, picture)
                 .map_err(|source| Error::Write { path: path.clone(), source })?;
         }
-        match self.output {
-            Output::Table => print!("{}", report.table(Timestamp::now())),
-            Output::Json => println!("{}", serde_json::to_string_pretty(&report.json())?),
+        match manner.output {
+            Format::Table => print!("{}", report.table(Timestamp::now())),
+            Format::Json => println!("{}", serde_json::to_string_pretty(&report.json())?),
         }
         Ok(())
     }
