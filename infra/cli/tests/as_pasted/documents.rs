@@ -21,11 +21,9 @@ const NOT_RUN: [(&str, &str); 7] = [
 
 /// Commands that the emulator refuses, by how they begin, with its answer and the reason. That the
 /// service answers shows that the command line understood the command.
-const REFUSED: [(&str, &str); 2] = [
+const REFUSED: [(&str, &str); 1] = [
     // The stack of the demo has no archive of events.
     ("aws events start-replay", "ResourceNotFoundException"),
-    // There is no object of this name.
-    ("aws s3api copy-object", "NoSuch"),
 ];
 
 /// Runs each command in the documents. `watch` is the printed command that serves the functions.
