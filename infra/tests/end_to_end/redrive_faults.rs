@@ -116,11 +116,11 @@ async fn killing_the_redrive_after_any_step_loses_and_doubles_nothing() {
     // any letter is gone then.
     // Of letters that are to be given up, the redrive asks before it gives them up.
     let watched = |letters: &Letters| -> Vec<Injection> {
-        let held = Fault::Held { forwarded: false };
-        let hold = |write: &Write| {
-            sluice.proxy().inject("DescribeExecution", &write.event_id, held.clone())
+        let about = |write: &Write| {
+            let held = Fault::Held { forwarded: false };
+            sluice.proxy().inject("DescribeExecution", &write.event_id, held)
         };
-        letters.healthy.iter().map(hold).collect()
+        letters.healthy.iter().map(about).collect()
     };
     let steps: [(&str, u64, Hold<'_>, bool); 8] = [
         ("received-unseen", 0, &|_| vec![answer("ReceiveMessage")], false),
