@@ -132,8 +132,8 @@ impl Archive {
         let GivenUp { letter, events, .. } = given_up;
         let document = serde_json::to_vec(&given_up.document(now))?;
         // The day of the message, not of the run: a repeat on another day finds its document.
-        let date = letter.sent.to_zoned(zone.clone()).strftime("%Y-%m-%d").to_string();
-        let key = |name: &str| format!("{FOLDER}date={date}/{name}.json");
+        let day = day(letter.sent, zone);
+        let key = |name: &str| format!("{FOLDER}{day}/{name}.json");
         let name = events.first().map_or_else(|| letter.message_id.clone(), Event::execution_name);
         let of_event = key(&name);
         for _ in 0..ATTEMPTS {
@@ -189,7 +189,7 @@ impl Archive {
 
     /// The key after which the documents of this day and of later ones are.
     pub(crate) fn before_day(time: Timestamp, zone: &TimeZone) -> String {
-        format!("{FOLDER}date={}", time.to_zoned(zone.clone()).strftime("%Y-%m-%d"))
+        format!("{FOLDER}{}", day(time, zone))
     }
 
     /// Keys of documents after this one, by day, and whether these are all.
@@ -271,6 +271,11 @@ impl Archive {
             .map_err(|error| refused(key, &error))?;
         Ok(())
     }
+}
+
+/// How the day of a time is written in keys, as Athena reads partitions.
+pub(crate) fn day(time: Timestamp, zone: &TimeZone) -> String {
+    time.to_zoned(zone.clone()).strftime("date=%Y-%m-%d").to_string()
 }
 
 impl<'a> GivenUp<'a> {

@@ -141,7 +141,7 @@ impl Executions {
 
 /// A time of the SDK.
 pub(crate) fn timestamp(time: &DateTime) -> Option<Timestamp> {
-    Timestamp::new(time.secs(), i32::try_from(time.subsec_nanos()).ok()?).ok()
+    Timestamp::from_nanosecond(time.as_nanos()).ok()
 }
 
 fn state(execution: &DescribeExecutionOutput) -> ExecutionState {

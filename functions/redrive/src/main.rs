@@ -12,13 +12,11 @@ async fn main() -> Result<(), Error> {
         let sqs = aws_sdk_sqs::Client::new(&sdk);
         let s3 = aws_sdk_s3::Client::new(&sdk);
         let max_bytes = settings.number("MAX_OBJECT_BYTES", 0, 0..=u64::MAX);
-        let uploads = settings.optional("UPLOAD_BUCKET").map(|bucket| Uploads {
-            client: s3.clone(),
-            bucket,
-            region: settings.required("AWS_REGION"),
+        let uploads = settings.optional("UPLOAD_BUCKET").map(|bucket: String| Uploads {
             key_prefix: settings.optional("KEY_PREFIX").unwrap_or_default(),
             key_suffix: settings.optional("KEY_SUFFIX").unwrap_or_default(),
             max_bytes: (max_bytes > 0).then_some(max_bytes),
+            ..Uploads::new(s3.clone(), bucket, settings.required("AWS_REGION"))
         });
         Ok::<_, Error>(Redriver {
             config: Config::read(settings),

@@ -17,6 +17,7 @@ use aws_sdk_s3::primitives::ByteStream;
 use clap::Args;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::Timestamp;
+use messages::EventId;
 use tokio::{
     sync::Mutex,
     time::{Instant, sleep, sleep_until},
@@ -223,8 +224,7 @@ async fn upload(stack: &Stack, bucket: &str, write: Write) -> Result<Uploaded, F
             "the bucket {bucket} has no versioning, so what becomes of an object cannot be told from its name"
         )));
     };
-    let (notification, id) = fleet::notification(bucket, &write.key, &version)
-        .ok_or_else(|| Failure::Usage(format!("no event can be made of the key {}", write.key)))?;
+    let id = EventId::of_write(bucket, &write.key, &version).to_string();
     if write.is_notified_twice {
         let queue = stack.output("WorkQueueUrl")?;
         let is_fifo = stack.optional_output("OrderedDeadLetterQueueUrl").is_some();
@@ -232,7 +232,7 @@ async fn upload(stack: &Stack, bucket: &str, write: Write) -> Result<Uploaded, F
             .sqs
             .send_message()
             .queue_url(queue)
-            .message_body(notification)
+            .message_body(fleet::notification(bucket, &write.key, &version))
             .set_message_group_id(is_fifo.then(|| write.device.clone()))
             .set_message_deduplication_id(is_fifo.then(|| format!("{id}-again")))
             .send()

@@ -329,14 +329,7 @@ impl Functions {
             other_dead_letter_queue: ordered_letters
                 .filter(|other| other.url() != of.url())
                 .map(|other| DeadLetterQueue::new(other.client(), other.url())),
-            uploads: Some(Uploads {
-                client: aws.s3().client(),
-                bucket: BUCKET.to_owned(),
-                region: "eu-west-1".to_owned(),
-                key_prefix: String::new(),
-                key_suffix: String::new(),
-                max_bytes: None,
-            }),
+            uploads: Some(Uploads::new(aws.s3().client(), BUCKET, "eu-west-1")),
         };
         Self {
             forwarder: Forwarder {

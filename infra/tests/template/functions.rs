@@ -147,14 +147,7 @@ impl World {
             archive: Archive::new(self.aws.s3().client(), ARCHIVE),
             executions: Executions::new(machine.client(), &machine.state_machine_arn()),
             other_dead_letter_queue: None,
-            uploads: Some(Uploads {
-                client: self.aws.s3().client(),
-                bucket: UPLOADS.to_owned(),
-                region: "eu-west-1".to_owned(),
-                key_prefix: String::new(),
-                key_suffix: String::new(),
-                max_bytes: None,
-            }),
+            uploads: Some(Uploads::new(self.aws.s3().client(), UPLOADS, "eu-west-1")),
         };
         self.aws.s3().has_bucket(ARCHIVE);
         dead.is_purged();

@@ -243,6 +243,12 @@ mod tests {
         }
     }
 
+    /// operations.md and architecture.md say how much memory a ledger takes.
+    #[test]
+    fn a_million_writes_take_26_megabytes() {
+        assert_eq!(ENTRY_BYTES, 26);
+    }
+
     #[test]
     fn what_is_young_may_wait() {
         let young = Fact::Failed(0, at("2026-11-18T22:00:00Z"));

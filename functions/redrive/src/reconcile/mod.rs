@@ -33,8 +33,11 @@ pub use self::{
     uploads::Uploads,
 };
 use crate::{
-    Archive, DeadLetterQueue, Error, Redriver, archive::ArchiveError, dead_letters::MAX_MESSAGES,
-    error::may_pass, executions::Listed,
+    Archive, DeadLetterQueue, Error, Redriver,
+    archive::{ArchiveError, day},
+    dead_letters::MAX_MESSAGES,
+    error::may_pass,
+    executions::Listed,
 };
 
 /// Where the ledgers of the nights are, and what runs that are not over have found out.
@@ -159,8 +162,7 @@ impl Reconciler<'_> {
 
     /// The name of what belongs to this night.
     fn night(&self) -> String {
-        let today = self.now.to_zoned(self.redriver.config.time_zone.clone());
-        format!("{FOLDER}date={}", today.strftime("%Y-%m-%d"))
+        format!("{FOLDER}{}", day(self.now, &self.redriver.config.time_zone))
     }
 
     /// Tonight's ledger, if another run has come to its end. The schedule invokes several.
@@ -201,7 +203,7 @@ impl Reconciler<'_> {
     async fn list_writes(&self, progress: &mut Progress, after: Place) -> Step<Phase> {
         let Scope { since, until, .. } = progress.scope;
         let page = self
-            .patiently(async || self.uploads.page(&progress.scope.prefix, &after).await)
+            .patiently(async || self.uploads.page(self.prefix(&progress.scope), &after).await)
             .await?;
         for written in page.written {
             if written.at < since || written.at >= until || !self.uploads.include(&written) {
@@ -235,6 +237,11 @@ impl Reconciler<'_> {
                 Ok(if is_empty { Phase::Count } else { Phase::Executions(None) })
             }
         }
+    }
+
+    /// What is listed. Nothing outside of the prefix of the stack is an upload.
+    fn prefix<'s>(&'s self, scope: &'s Scope) -> &'s str {
+        if scope.prefix.is_empty() { &self.uploads.key_prefix } else { &scope.prefix }
     }
 
     /// Whether Step Functions may have forgotten the execution of this write, so that its silence
@@ -386,7 +393,7 @@ impl Reconciler<'_> {
             return Ok(None);
         }
         let page = self
-            .patiently(async || self.uploads.page(&progress.scope.prefix, &after).await)
+            .patiently(async || self.uploads.page(self.prefix(&progress.scope), &after).await)
             .await?;
         let missing: Vec<(&Written, Event)> = page
             .written

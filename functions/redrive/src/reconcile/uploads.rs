@@ -56,6 +56,18 @@ impl Place {
 }
 
 impl Uploads {
+    /// All objects of a bucket.
+    pub fn new(client: Client, bucket: impl Into<String>, region: impl Into<String>) -> Self {
+        Self {
+            client,
+            bucket: bucket.into(),
+            region: region.into(),
+            key_prefix: String::new(),
+            key_suffix: String::new(),
+            max_bytes: None,
+        }
+    }
+
     /// A page of at most 1,000 versions, by key and of each key the newest first.
     pub(super) async fn page(
         &self,

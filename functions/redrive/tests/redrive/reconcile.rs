@@ -316,6 +316,8 @@ async fn only_what_s3_notifies_of_is_an_upload() {
     let deadline = Deadline::at(Instant::now() + Duration::from_mins(15));
     let answer = redriver.handle(r#"{"mode": "reconcile"}"#, deadline, stack.aws.now()).await;
     assert_eq!(ledger(answer.expect("a ledger")).first_missing, missing(&["in/a.json"]));
+    let listings = stack.aws.calls_of("ListObjectVersions");
+    assert!(listings.iter().all(|listing| listing["Prefix"] == "in/"), "{listings:?}");
 
     let only = reconcile(&stack, json!({ "prefix": "in/" })).await;
     assert_eq!(only.versions, 3);

@@ -1,9 +1,15 @@
 use aws_sdk_sfn::{error::ProvideErrorMetadata as _, types::ExecutionStatus};
+use aws_smithy_types::DateTime;
 use jiff::Timestamp;
 use serde::Serialize;
 
 use super::Stack;
 use crate::failure::Failure;
+
+/// A time of the SDK.
+pub(crate) fn timestamp(time: &DateTime) -> Option<Timestamp> {
+    Timestamp::from_nanosecond(time.as_nanos()).ok()
+}
 
 /// How many executions have a status. Only the first page is counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -30,17 +36,15 @@ impl Stack {
             .max_results(PAGE)
             .into_paginator()
             .send();
-        let time =
-            |time: &aws_smithy_types::DateTime| Timestamp::from_nanosecond(time.as_nanos()).ok();
         let mut found = Vec::new();
         while let Some(page) = pages.next().await {
             let page = page.map_err(Failure::of("states:ListExecutions"))?;
             for execution in page.executions {
-                let Some(started) = time(&execution.start_date) else { continue };
+                let Some(started) = timestamp(&execution.start_date) else { continue };
                 if started < begin {
                     return Ok(found);
                 }
-                let ended = execution.stop_date.as_ref().and_then(time);
+                let ended = execution.stop_date.as_ref().and_then(timestamp);
                 found.push((execution.name, execution.status.as_str().to_owned(), started, ended));
             }
         }

@@ -5,18 +5,17 @@ use std::time::Duration;
 use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_s3::error::ProvideErrorMetadata as _;
 use aws_sdk_sfn::types::HistoryEvent;
-use aws_smithy_types::DateTime;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::Timestamp;
-use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
-use serde_json::{Value, json};
+use messages::EventId;
+use serde_json::Value;
 
 use super::{
     story::{Document, Execution, Facts, Item, Step, Story, Version},
     target::Target,
 };
 use crate::{
-    aws::{FUNCTIONS, Stack},
+    aws::{FUNCTIONS, Stack, timestamp},
     failure::Failure,
 };
 
@@ -86,7 +85,8 @@ impl<'a> Gatherer<'a> {
     }
 
     fn of_version(&self, key: &str, version: Version) -> Subject {
-        let id = version.id.as_deref().and_then(|version| id_of_write(self.bucket, key, version));
+        let id = version.id.as_deref();
+        let id = id.map(|version| EventId::of_write(self.bucket, key, version).to_string());
         let mut gaps = Vec::new();
         if id.is_none() {
             gaps.push(
@@ -372,19 +372,6 @@ fn part<T: Default>(
     }
 }
 
-/// The id of the event about a version, from the decoder that all functions use.
-fn id_of_write(bucket: &str, key: &str, version: &str) -> Option<String> {
-    // In a notification a key is encoded.
-    let encoded = percent_encode(key.as_bytes(), NON_ALPHANUMERIC).to_string();
-    let record = json!({
-        "eventVersion": "2.1", "eventSource": "aws:s3", "awsRegion": "any",
-        "eventName": "ObjectCreated:Put", "eventTime": "1970-01-01T00:00:00Z",
-        "s3": { "bucket": { "name": bucket }, "object": { "key": encoded, "versionId": version } }
-    });
-    let decoded = messages::decode(&json!({ "Records": [record] }).to_string());
-    decoded.into_iter().find_map(Result::ok).map(|event| event.id.to_string())
-}
-
 /// The days on which a message about a write can have been sent, in every time zone.
 fn days(written: Option<Timestamp>, now: Timestamp) -> Vec<jiff::civil::Date> {
     let day = |time: Timestamp| time.to_zoned(jiff::tz::TimeZone::UTC).date();
@@ -436,12 +423,10 @@ fn problem(what: &str, error: Option<&str>, cause: Option<&str>) -> String {
     text
 }
 
-fn timestamp(time: &DateTime) -> Option<Timestamp> {
-    Timestamp::from_nanosecond(time.as_nanos()).ok()
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -456,10 +441,7 @@ mod tests {
         }] });
         let event = messages::decode(&notification.to_string()).remove(0).unwrap();
         assert_eq!(event.data.key, "devices/a b+c/상.json");
-        assert_eq!(
-            id_of_write("b", "devices/a b+c/상.json", "v").as_deref(),
-            Some(event.id.as_str())
-        );
+        assert_eq!(EventId::of_write("b", "devices/a b+c/상.json", "v"), event.id);
     }
 
     #[test]

@@ -85,17 +85,15 @@ impl Fleet {
     }
 }
 
-/// The notification of a write as S3 sends it, and the id of its event.
-pub(super) fn notification(bucket: &str, key: &str, version: &str) -> Option<(String, String)> {
+/// The notification of a write as S3 sends it.
+pub(super) fn notification(bucket: &str, key: &str, version: &str) -> String {
     let encoded = percent_encode(key.as_bytes(), NON_ALPHANUMERIC).to_string();
-    let notification = json!({ "Records": [{
+    json!({ "Records": [{
         "eventVersion": "2.1", "eventSource": "aws:s3", "awsRegion": "any",
         "eventName": "ObjectCreated:Put", "eventTime": jiff::Timestamp::now().to_string(),
         "s3": { "bucket": { "name": bucket }, "object": { "key": encoded, "versionId": version } }
     }] })
-    .to_string();
-    let event = messages::decode(&notification).into_iter().find_map(Result::ok)?;
-    Some((notification, event.id.to_string()))
+    .to_string()
 }
 
 #[cfg(test)]
