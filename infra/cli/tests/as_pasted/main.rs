@@ -14,7 +14,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use demo::Demo;
-use local::Project;
+use local::{Project, Tools};
 use serde_json::Value;
 
 /// The most that anything is waited for: far more than it ever takes.
@@ -54,6 +54,7 @@ const A_FEW_SECONDS_LATER: [&str; 2] = ["dynamodb get-item", "grep"];
 
 #[test]
 fn every_command_works_as_it_is_printed() {
+    build();
     let demo = Demo::start();
     demo.refuses_another();
 
@@ -84,6 +85,17 @@ fn every_command_works_as_it_is_printed() {
     assert!(errors.contains("stopping …\nstopped"), "{errors}");
     let left = demo::processes_with(&format!("AWS_ENDPOINT_URL={endpoint}"));
     assert!(left.is_empty(), "still running: {left:?}");
+}
+
+/// Builds the functions first, without a limit: from an empty target folder on a slow machine this
+/// takes longer than anything that is waited for here.
+fn build() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let project = Project::find().unwrap();
+        let tools = Tools::install(&project).await.unwrap();
+        local::build(&project, &tools).await.unwrap();
+    });
 }
 
 fn root() -> PathBuf {
