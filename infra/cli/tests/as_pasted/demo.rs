@@ -68,7 +68,11 @@ impl Demo {
 }
 
 impl Drop for Demo {
+    #[expect(clippy::print_stderr, reason = "what a failed test had to go by")]
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the demo has printed: {}", read(&self.errors));
+        }
         if self.child.try_wait().unwrap().is_none() {
             kill("-TERM", &self.child.id().to_string());
             self.child.wait().unwrap();
