@@ -124,7 +124,7 @@ impl Burst {
             });
         }
         let arrivals = self.arrivals();
-        let send = async {
+        let arriving = async {
             for (number, arrival) in arrivals.iter().enumerate() {
                 sleep_until(desk.begin + *arrival).await;
                 aws.work_queue().has(Message::about(&key(number)));
@@ -133,19 +133,24 @@ impl Burst {
         };
         tokio::select! {
             () = desk.all_started.notified() => {}
-            () = send => {}
+            () = arriving => {}
         }
         let book = desk.book();
         let mut waits: Vec<_> = arrivals
             .iter()
             .enumerate()
-            .filter_map(|(number, arrival)| Some(*book.started.get(&key(number))? - *arrival))
+            .filter_map(|(number, arrival)| {
+                Some(book.started.get(&key(number))?.saturating_sub(*arrival))
+            })
             .collect();
         waits.sort_unstable();
         let fair = self.first_come_first_served(&arrivals);
         let ideal = fair.iter().max().copied().unwrap_or_default();
-        let mut fair_waits: Vec<_> =
-            fair.iter().zip(&arrivals).map(|(start, arrival)| *start - *arrival).collect();
+        let mut fair_waits: Vec<_> = fair
+            .iter()
+            .zip(&arrivals)
+            .map(|(start, arrival)| start.saturating_sub(*arrival))
+            .collect();
         fair_waits.sort_unstable();
         let (billed, receives_burnt) = billed.get();
         Drained {
@@ -191,7 +196,7 @@ impl Burst {
     fn refilled(&self, from: Duration, until: Duration) -> f64 {
         let seconds = |time: Duration| match self.change {
             Some((at, factor)) if time > at => {
-                at.as_secs_f64() + (time - at).as_secs_f64() * factor
+                at.as_secs_f64() + time.saturating_sub(at).as_secs_f64() * factor
             }
             _ => time.as_secs_f64(),
         };
