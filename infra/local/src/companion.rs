@@ -6,10 +6,9 @@ use std::fmt;
 use clap::ValueEnum;
 
 use crate::Error;
-use crate::emulator::{Emulator, REGION};
+use crate::emulator::Emulator;
 use crate::project::{Project, RunFolder};
-use crate::stack::{Stack, outputs_of};
-use crate::supervise::Job;
+use crate::stack::{Stack, outputs_of, sam_deploy};
 use crate::tools::Tools;
 
 /// A stack beside the main one.
@@ -63,20 +62,10 @@ pub async fn deploy_beside(
     stack: &Stack,
     companion: Companion,
 ) -> Result<HashMap<String, String>, Error> {
-    let clients = stack.clients();
     let name = format!("{}-{companion}", stack.name);
     let mut parameters = vec![format!("MainStackName={}", stack.name)];
-    let outputs = outputs_of(&clients, &stack.name, emulator.log()).await?;
+    let outputs = outputs_of(&stack.clients(), &stack.name, emulator.log()).await?;
     parameters.extend(outputs.iter().map(|(output, value)| format!("{output}={value}")));
-    Job::new(project, &tools.python, &tools.sam(), run.log(&format!("deploy-{name}")))
-        .args(["deploy", "--stack-name", &name, "--region", REGION, "--resolve-s3"])
-        .args(["--no-confirm-changeset", "--no-fail-on-empty-changeset", "--template-file"])
-        .args([project.root.join(companion.template())])
-        .args(["--capabilities", "CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"])
-        .args(["--parameter-overrides"])
-        .args(&parameters)
-        .for_the_emulator(&stack.endpoint, REGION)
-        .run("sam deploy")
-        .await?;
-    outputs_of(&clients, &name, emulator.log()).await
+    let template = project.root.join(companion.template());
+    sam_deploy(project, tools, run, emulator, &name, &template, &parameters).await
 }

@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
@@ -66,22 +67,41 @@ pub async fn deploy(
     name: &str,
     parameters: &[&str],
 ) -> Result<Stack, Error> {
+    // MiniStack knows neither saved queries nor alarms that compute.
+    let mut all = vec![build.architecture.as_str(), "Observability=Basic"];
+    all.extend(parameters);
+    let found = sam_deploy(project, tools, run, emulator, name, &build.template, &all).await?;
+    let outputs = read_outputs(found, name)?;
+    Ok(Stack {
+        name: name.to_owned(),
+        endpoint: emulator.endpoint(),
+        outputs,
+        log: emulator.log().to_owned(),
+    })
+}
+
+/// Deploys a template, and returns the outputs of the stack by their names.
+pub(crate) async fn sam_deploy(
+    project: &Project,
+    tools: &Tools,
+    run: &RunFolder,
+    emulator: &Emulator,
+    name: &str,
+    template: &Path,
+    parameters: &[impl AsRef<OsStr>],
+) -> Result<HashMap<String, String>, Error> {
     let endpoint = emulator.endpoint();
     Job::new(project, &tools.python, &tools.sam(), run.log(&format!("deploy-{name}")))
         .args(["deploy", "--stack-name", name, "--region", REGION, "--resolve-s3"])
         .args(["--no-confirm-changeset", "--no-fail-on-empty-changeset", "--template-file"])
-        .args([&build.template])
+        .args([template])
         .args(["--capabilities", "CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"])
-        // MiniStack knows neither saved queries nor alarms that compute.
-        .args(["--parameter-overrides", &build.architecture, "Observability=Basic"])
+        .args(["--parameter-overrides"])
         .args(parameters)
         .for_the_emulator(&endpoint, REGION)
         .run("sam deploy")
         .await?;
-
-    let found = outputs_of(&Clients::new(&endpoint), name, emulator.log()).await?;
-    let outputs = read_outputs(found, name)?;
-    Ok(Stack { name: name.to_owned(), endpoint, outputs, log: emulator.log().to_owned() })
+    outputs_of(&Clients::new(&endpoint), name, emulator.log()).await
 }
 
 /// The outputs of a stack by their names.

@@ -23,12 +23,8 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use crate::lambda::record;
+use crate::lambda::{BATCH_SIZE, TIMEOUT, acknowledged, poll, record};
 
-/// `BatchSize` and `StartConcurrency`, which are the same by default.
-const BATCH_SIZE: usize = 10;
-const TIMEOUT: Duration = Duration::from_secs(30);
-const HIDDEN_SECONDS: u64 = 180;
 const POLL_SECONDS: u64 = 20;
 
 /// A call takes so much more or less than it takes in the middle.
@@ -343,15 +339,7 @@ fn environment(aws: &Aws) -> Consumer {
 /// many messages come back.
 async fn invokes(aws: &Aws, consumer: &Consumer) -> (Duration, u64) {
     let work = aws.work_queue();
-    let answer = work
-        .is_polled(json!({
-            "MaxNumberOfMessages": BATCH_SIZE,
-            "VisibilityTimeout": HIDDEN_SECONDS,
-            "WaitTimeSeconds": POLL_SECONDS,
-            "MessageSystemAttributeNames": ["All"],
-            "MessageAttributeNames": ["All"],
-        }))
-        .await;
+    let answer = work.is_polled(poll(BATCH_SIZE, POLL_SECONDS)).await;
     let messages = answer["Messages"].as_array().cloned().unwrap_or_default();
     if messages.is_empty() {
         return (Duration::ZERO, 0);
@@ -360,23 +348,15 @@ async fn invokes(aws: &Aws, consumer: &Consumer) -> (Duration, u64) {
     let event: SqsEvent = serde_json::from_value(json!({ "Records": batch })).unwrap_or_default();
     let begin = Instant::now();
     let answer = consumer.handle(event, Deadline::at(begin + TIMEOUT), aws.now()).await;
-    let failed: Vec<String> = match answer {
-        Ok(answer) => {
-            answer.batch_item_failures.into_iter().map(|one| one.item_identifier).collect()
-        }
-        Err(error) => unreachable!("every message has an id: {error}"),
-    };
-    let is_done = |message: &&Value| !failed.iter().any(|id| message["MessageId"] == **id);
+    let receipts = acknowledged(&messages, Ok(answer));
     let done: Vec<Value> = (0..)
-        .zip(messages.iter().filter(is_done))
-        .map(|(id, message): (u32, _)| {
-            json!({ "Id": id.to_string(), "ReceiptHandle": message["ReceiptHandle"] })
-        })
+        .zip(&receipts)
+        .map(|(id, receipt): (u32, _)| json!({ "Id": id.to_string(), "ReceiptHandle": receipt }))
         .collect();
     if !done.is_empty() {
         work.does("DeleteMessageBatch", json!({ "Entries": done }));
     }
-    (begin.elapsed(), failed.len() as u64)
+    (begin.elapsed(), (messages.len() - receipts.len()) as u64)
 }
 
 fn key(number: usize) -> String {

@@ -20,13 +20,13 @@ use crate::{
 };
 
 /// `ForwarderTimeoutSeconds`, `ConsumerTimeoutSeconds`.
-const TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// `VisibilityTimeout` of the work queue for that.
 const HIDDEN_SECONDS: u64 = 180;
 
 /// `BatchSize`.
-const BATCH_SIZE: usize = 10;
+pub(crate) const BATCH_SIZE: usize = 10;
 
 /// For how long the consumer may hide what has to wait on a FIFO queue: `DeferralCapSeconds`.
 const LONGEST_BACKOFF: SignedDuration = SignedDuration::from_secs(900);
@@ -103,14 +103,7 @@ impl World {
                 let most = BATCH_SIZE;
                 if state.happens(Fault::FewReceived) { state.rng.usize(1..=most) } else { most }
             };
-            let answer = work.is_polled(json!({
-                "MaxNumberOfMessages": most,
-                "VisibilityTimeout": HIDDEN_SECONDS,
-                "WaitTimeSeconds": POLL_SECONDS,
-                "MessageSystemAttributeNames": ["All"],
-                "MessageAttributeNames": ["All"],
-            }));
-            let answer = answer.await;
+            let answer = work.is_polled(poll(most, POLL_SECONDS)).await;
             self.notes_moved();
             let messages = answer["Messages"].as_array().cloned().unwrap_or_default();
             if messages.is_empty() {
@@ -239,9 +232,20 @@ impl World {
     }
 }
 
+/// What the event source mapping asks SQS for.
+pub(crate) fn poll(most: usize, seconds: u64) -> Value {
+    json!({
+        "MaxNumberOfMessages": most,
+        "VisibilityTimeout": HIDDEN_SECONDS,
+        "WaitTimeSeconds": seconds,
+        "MessageSystemAttributeNames": ["All"],
+        "MessageAttributeNames": ["All"],
+    })
+}
+
 /// The receipt handles of the messages that Lambda deletes:
 /// <https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html>.
-fn acknowledged<E>(
+pub(crate) fn acknowledged<E>(
     messages: &[Value],
     result: Result<Result<SqsBatchResponse, E>, Broken>,
 ) -> Vec<String> {

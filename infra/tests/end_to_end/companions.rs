@@ -5,8 +5,7 @@ use std::collections::HashMap;
 use local::Companion;
 use serde_json::{Value, json};
 
-use crate::harness::{Ended, Sluice, eventually, key_of};
-use crate::matrix::create_stack;
+use crate::harness::{Ended, Sluice, eventually, key_of, subscribe_queue};
 
 /// A part of the main stack, by its logical id.
 async fn name_of(sluice: &Sluice, logical_id: &str) -> String {
@@ -35,36 +34,11 @@ fn call(service: &str, name: &str, parameters: &Value) -> Value {
     })
 }
 
-/// A queue that hears all that a topic says.
-async fn listener(topic: &str) -> String {
-    let template = json!({
-        "Resources": {
-            "Queue": { "Type": "AWS::SQS::Queue" },
-            "Policy": { "Type": "AWS::SQS::QueuePolicy", "Properties": {
-                "Queues": [{ "Ref": "Queue" }],
-                "PolicyDocument": { "Version": "2012-10-17", "Statement": [{
-                    "Effect": "Allow",
-                    "Principal": { "Service": "sns.amazonaws.com" },
-                    "Action": "sqs:SendMessage",
-                    "Resource": { "Fn::GetAtt": ["Queue", "Arn"] },
-                    "Condition": { "ArnEquals": { "aws:SourceArn": topic } },
-                }] },
-            } },
-            "Subscription": { "Type": "AWS::SNS::Subscription", "DependsOn": "Policy", "Properties": {
-                "TopicArn": topic, "Protocol": "sqs", "RawMessageDelivery": true,
-                "Endpoint": { "Fn::GetAtt": ["Queue", "Arn"] },
-            } },
-        },
-        "Outputs": { "QueueUrl": { "Value": { "Ref": "Queue" } } },
-    });
-    create_stack("listener-of-the-guard", &template).await
-}
-
 #[tokio::test]
 async fn a_call_by_hand_becomes_one_message_and_a_foreign_one_none() {
     let sluice = Sluice::joined("guarded").await;
     let outputs = sluice.deploy_beside(Companion::Guard).await;
-    let queue = listener(&outputs["GuardTopicArn"]).await;
+    let queue = subscribe_queue("listener-of-the-guard", &outputs["GuardTopicArn"], true).await;
 
     let of_main = &sluice.stack().outputs;
     let work_queue = json!({ "queueUrl": of_main.work_queue_url });

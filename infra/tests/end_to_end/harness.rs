@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use aws_sdk_cloudformation::types::Capability;
 use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_s3::types::{BucketVersioningStatus, VersioningConfiguration};
@@ -112,6 +113,48 @@ pub(crate) async fn deploy_beside(name: &str, parameters: &[&str]) -> (Stack, Ar
         Ok(beside) => (beside.stack, beside.proxy),
         Err(error) => panic!("{name} was not deployed: {error}"),
     }
+}
+
+/// Deploys a template of the user's own. Returns its output.
+pub(crate) async fn create_stack(name: &str, template: &Value) -> String {
+    let cloudformation = clients().await.cloudformation;
+    let create =
+        cloudformation.create_stack().stack_name(name).capabilities(Capability::CapabilityIam);
+    create.template_body(template.to_string()).send().await.unwrap();
+    eventually(&format!("{name} is created"), async || {
+        let described = cloudformation.describe_stacks().stack_name(name).send().await.unwrap();
+        let stack = described.stacks.unwrap_or_default().remove(0);
+        match stack.outputs() {
+            [output] => Ok(output.output_value.clone().unwrap()),
+            _ => Err(format!("{:?}: {:?}", stack.stack_status, stack.stack_status_reason)),
+        }
+    })
+    .await
+}
+
+/// Deploys a queue that hears all that a topic says, in an envelope of SNS or raw. Returns its URL.
+pub(crate) async fn subscribe_queue(name: &str, topic: &str, is_raw: bool) -> String {
+    let template = json!({
+        "Resources": {
+            "Queue": { "Type": "AWS::SQS::Queue" },
+            "Policy": { "Type": "AWS::SQS::QueuePolicy", "Properties": {
+                "Queues": [{ "Ref": "Queue" }],
+                "PolicyDocument": { "Version": "2012-10-17", "Statement": [{
+                    "Effect": "Allow",
+                    "Principal": { "Service": "sns.amazonaws.com" },
+                    "Action": "sqs:SendMessage",
+                    "Resource": { "Fn::GetAtt": ["Queue", "Arn"] },
+                    "Condition": { "ArnEquals": { "aws:SourceArn": topic } },
+                }] },
+            } },
+            "Subscription": { "Type": "AWS::SNS::Subscription", "DependsOn": "Policy", "Properties": {
+                "TopicArn": topic, "Protocol": "sqs", "RawMessageDelivery": is_raw,
+                "Endpoint": { "Fn::GetAtt": ["Queue", "Arn"] },
+            } },
+        },
+        "Outputs": { "QueueUrl": { "Value": { "Ref": "Queue" } } },
+    });
+    create_stack(name, &template).await
 }
 
 async fn start(run: &str) -> Result<Shared, local::Error> {
@@ -456,37 +499,22 @@ impl Sluice {
             .send()
             .await
             .unwrap_or_else(|error| panic!("upload of {key}: {error:?}"));
-        let notification = self.notification(
-            bucket,
-            key,
-            answer.version_id().expect("the buckets are versioned"),
-            answer.e_tag().unwrap_or_default(),
-            size,
-            sequencer,
-        );
-        let events = messages::decode(&notification.to_string());
-        let event = events.into_iter().next().unwrap().unwrap();
-        Write { key: key.to_owned(), event_id: event.id.to_string(), notification }
+        let version_id = answer.version_id().expect("the buckets are versioned");
+        let e_tag = answer.e_tag().unwrap_or_default();
+        self.write(bucket, key, version_id, e_tag, size, sequencer)
     }
 
     /// The write of an object that is in the bucket already, whoever has uploaded it.
     pub(crate) async fn found(&self, key: &str) -> Write {
         let bucket = &self.shared.stack.outputs.upload_bucket_name;
         let head = self.clients.s3.head_object().bucket(bucket).key(key).send().await.unwrap();
-        let notification = self.notification(
-            bucket,
-            key,
-            head.version_id().expect("the bucket is versioned"),
-            head.e_tag().unwrap_or_default(),
-            usize::try_from(head.content_length().unwrap()).unwrap(),
-            "0",
-        );
-        let event = messages::decode(&notification.to_string()).remove(0).unwrap();
-        Write { key: key.to_owned(), event_id: event.id.to_string(), notification }
+        let version_id = head.version_id().expect("the bucket is versioned");
+        let size = usize::try_from(head.content_length().unwrap()).unwrap();
+        self.write(bucket, key, version_id, head.e_tag().unwrap_or_default(), size, "0")
     }
 
-    /// The sample event with this object in it.
-    fn notification(
+    /// The write of this object, with the sample event about it.
+    fn write(
         &self,
         bucket: &str,
         key: &str,
@@ -494,7 +522,7 @@ impl Sluice {
         e_tag: &str,
         size: usize,
         sequencer: &str,
-    ) -> Value {
+    ) -> Write {
         let mut event = self.sample_event("s3-object-created-versioned.json");
         event["Records"][0]["eventTime"] = jiff::Timestamp::now().to_string().into();
         let s3 = &mut event["Records"][0]["s3"];
@@ -507,7 +535,8 @@ impl Sluice {
             "versionId": version_id,
             "sequencer": sequencer,
         });
-        event
+        let id = messages::decode(&event.to_string()).remove(0).unwrap().id;
+        Write { key: key.to_owned(), event_id: id.to_string(), notification: event }
     }
 
     pub(crate) fn sample_event(&self, name: &str) -> Value {

@@ -1,7 +1,6 @@
 //! Every way in, with every kind of queue, bucket and state machine: an upload starts its
 //! execution. Each cell is a stack of its own, deployed with `sam deploy`.
 
-use aws_sdk_cloudformation::types::Capability;
 use aws_sdk_s3::types::{
     BucketVersioningStatus, EventBridgeConfiguration, NotificationConfiguration,
     VersioningConfiguration,
@@ -10,7 +9,9 @@ use aws_sdk_sfn::types::ExecutionStatus;
 use serde_json::{Value, json};
 
 use crate::faults::SDK_ATTEMPTS;
-use crate::harness::{Ended, Sluice, Write, clients, device_state, eventually, key_of};
+use crate::harness::{
+    Ended, Sluice, Write, clients, create_stack, device_state, key_of, subscribe_queue,
+};
 use crate::proxy::Fault;
 
 /// The size above which the cells with EventBridge and filters take no object.
@@ -169,23 +170,6 @@ impl Cell {
         );
         sluice
     }
-}
-
-/// Deploys a template of the user's own. Returns its output.
-pub(crate) async fn create_stack(name: &str, template: &Value) -> String {
-    let cloudformation = clients().await.cloudformation;
-    let create =
-        cloudformation.create_stack().stack_name(name).capabilities(Capability::CapabilityIam);
-    create.template_body(template.to_string()).send().await.unwrap();
-    eventually(&format!("{name} is created"), async || {
-        let described = cloudformation.describe_stacks().stack_name(name).send().await.unwrap();
-        let stack = described.stacks.unwrap_or_default().remove(0);
-        match stack.outputs() {
-            [output] => Ok(output.output_value.clone().unwrap()),
-            _ => Err(format!("{:?}: {:?}", stack.stack_status, stack.stack_status_reason)),
-        }
-    })
-    .await
 }
 
 /// Uploads the state of a device for the first time. `MiniStack` 1.5.33 leaves the version out of
@@ -359,26 +343,7 @@ async fn an_ordered_dead_letter_comes_back_within_the_deduplication_of_its_first
 /// From a stack of its own, of which Sluice knows nothing.
 async fn another_subscriber_gets_the_upload_too(sluice: &Sluice) {
     let topic = sluice.stack().outputs.upload_topic_arn.as_ref().expect("a topic");
-    let template = json!({
-        "Resources": {
-            "Queue": { "Type": "AWS::SQS::Queue" },
-            "Policy": { "Type": "AWS::SQS::QueuePolicy", "Properties": {
-                "Queues": [{ "Ref": "Queue" }],
-                "PolicyDocument": { "Version": "2012-10-17", "Statement": [{
-                    "Effect": "Allow",
-                    "Principal": { "Service": "sns.amazonaws.com" },
-                    "Action": "sqs:SendMessage",
-                    "Resource": { "Fn::GetAtt": ["Queue", "Arn"] },
-                    "Condition": { "ArnEquals": { "aws:SourceArn": topic } },
-                }] },
-            } },
-            "Subscription": { "Type": "AWS::SNS::Subscription", "DependsOn": "Policy", "Properties": {
-                "TopicArn": topic, "Protocol": "sqs", "Endpoint": { "Fn::GetAtt": ["Queue", "Arn"] },
-            } },
-        },
-        "Outputs": { "QueueUrl": { "Value": { "Ref": "Queue" } } },
-    });
-    let queue = create_stack("another-subscriber", &template).await;
+    let queue = subscribe_queue("another-subscriber", topic, false).await;
 
     let write = sluice.upload_state(&sluice.device("shared"), &json!({ "on": true })).await;
 

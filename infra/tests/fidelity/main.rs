@@ -2,8 +2,8 @@
 //! clients, and what is seen is compared observation by observation.
 //!
 //! Neither is AWS. Where the two differ, AWS' documentation decides: each difference is listed below
-//! with the page. A difference that is not listed fails the test,
-//! and so does one that is listed and is not seen any more.
+//! with the page. A difference that is not listed fails the test, and so does one that is listed and
+//! is not seen any more.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -17,6 +17,7 @@ mod world;
 
 use std::collections::BTreeMap;
 
+use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 use tokio::runtime::Builder;
 
 use crate::world::World;
@@ -30,6 +31,13 @@ impl Seen {
         let before = self.0.insert(about.to_owned(), what.into());
         assert!(before.is_none(), "{about} is noted twice");
     }
+}
+
+/// The code of an error without the name that SQS writes before it: `AWS.SimpleQueueService.` or
+/// `com.amazonaws.sqs#`.
+pub(crate) fn code<E: ProvideErrorMetadata>(error: &SdkError<E>) -> &str {
+    let code = error.as_service_error().and_then(ProvideErrorMetadata::code).unwrap_or("no code");
+    code.rsplit(['.', '#']).next().unwrap_or(code)
 }
 
 /// A difference between the two.

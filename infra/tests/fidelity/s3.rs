@@ -2,15 +2,14 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::types::EncodingType;
 
 use crate::{
-    Seen,
+    Seen, code,
     world::{PLAIN, VERSIONED, World},
 };
 
 /// The code, and the HTTP status, which is all that a HEAD gives.
 fn refused<E: ProvideErrorMetadata>(error: &SdkError<E>) -> String {
     let status = error.raw_response().map_or(0, |answer| answer.status().as_u16());
-    let code = error.as_service_error().and_then(ProvideErrorMetadata::code);
-    format!("{status} {}", code.unwrap_or("without a code"))
+    format!("{status} {}", code(error))
 }
 
 async fn get(world: &World, bucket: &str, key: &str, version: Option<&str>) -> String {

@@ -1,16 +1,13 @@
 use std::time::Duration;
 
-use aws_sdk_sqs::{
-    error::{ProvideErrorMetadata, SdkError},
-    types::{
-        DeleteMessageBatchRequestEntry, Message, MessageAttributeValue, MessageSystemAttributeName,
-        QueueAttributeName, SendMessageBatchRequestEntry as Entry,
-    },
+use aws_sdk_sqs::types::{
+    DeleteMessageBatchRequestEntry, Message, MessageAttributeValue, MessageSystemAttributeName,
+    QueueAttributeName, SendMessageBatchRequestEntry as Entry,
 };
 use tokio::time::sleep;
 
 use crate::{
-    Seen,
+    Seen, code,
     world::{Queues, World},
 };
 
@@ -18,12 +15,6 @@ use crate::{
 /// may be slow.
 const HIDDEN_SECONDS: i32 = 4;
 const SHOWN_AGAIN: Duration = Duration::from_secs(5);
-
-fn code<E: ProvideErrorMetadata>(error: &SdkError<E>) -> String {
-    let code = error.as_service_error().and_then(ProvideErrorMetadata::code).unwrap_or("no code");
-    // Both write it with a name before it: `AWS.SimpleQueueService.` or `com.amazonaws.sqs#`.
-    code.rsplit(['.', '#']).next().unwrap_or(code).to_owned()
-}
 
 fn entry(
     id: &str,
@@ -47,7 +38,7 @@ async fn send(queues: &Queues, entries: Vec<Entry>) -> String {
                 answer.failed().iter().map(|entry| format!("; {}: {}", entry.id, entry.code));
             format!("{accepted} accepted{}", failed.collect::<String>())
         }
-        Err(error) => code(&error),
+        Err(error) => code(&error).to_owned(),
     }
 }
 
@@ -85,7 +76,7 @@ async fn delete(queues: &Queues, url: &str, messages: &[Message]) -> String {
         Ok(answer) => {
             format!("{} deleted, {} failed", answer.successful.len(), answer.failed.len())
         }
-        Err(error) => code(&error),
+        Err(error) => code(&error).to_owned(),
     }
 }
 

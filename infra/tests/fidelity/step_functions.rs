@@ -1,14 +1,9 @@
-use aws_sdk_sfn::error::{ProvideErrorMetadata, SdkError};
 use tokio::time::sleep;
 
 use crate::{
-    Seen,
+    Seen, code,
     world::{EXECUTION, World},
 };
-
-fn code<E: ProvideErrorMetadata>(error: &SdkError<E>) -> String {
-    error.as_service_error().and_then(ProvideErrorMetadata::code).unwrap_or("no code").to_owned()
-}
 
 pub(crate) async fn executions(world: &World, seen: &mut Seen) {
     let World { step_functions, state_machine_arn, .. } = world;
@@ -16,7 +11,7 @@ pub(crate) async fn executions(world: &World, seen: &mut Seen) {
         let call = step_functions.start_execution().state_machine_arn(machine);
         match call.name(name).input(input).send().await {
             Ok(started) => Ok(started.execution_arn),
-            Err(error) => Err(code(&error)),
+            Err(error) => Err(code(&error).to_owned()),
         }
     };
     let outcome =
@@ -42,8 +37,7 @@ pub(crate) async fn executions(world: &World, seen: &mut Seen) {
     let too_large = format!("\"{}\"", "x".repeat(262_144));
     let large = start(state_machine_arn, "large", &too_large).await;
     seen.note("an input above 256 KiB", outcome(large));
-    let unknown = state_machine_arn.replace("machine:machine", "machine:other");
-    let unknown = unknown.replace(":stateMachine:machine", ":stateMachine:other");
+    let unknown = state_machine_arn.replace(":stateMachine:machine", ":stateMachine:other");
     seen.note("a machine that does not exist", outcome(start(&unknown, "first", "{}").await));
 
     let describe =
@@ -55,7 +49,7 @@ pub(crate) async fn executions(world: &World, seen: &mut Seen) {
                 described.input.unwrap_or_default(),
                 if described.stop_date.is_some() { "stopped" } else { "not stopped" },
             ),
-            Err(error) => code(&error),
+            Err(error) => code(&error).to_owned(),
         };
     seen.note("what runs is described", describe(&arn).await);
     let nobody = arn.replace(":machine:first", ":machine:nobody");

@@ -212,16 +212,16 @@ async fn every_alarm_has_its_section_and_decides_about_missing_data() {
     let sections: Vec<&str> =
         runbook.lines().filter_map(|line| line.strip_prefix("### ")).collect();
     let mut alarms = 0;
-    let all = templates.iter().flat_map(|template| {
-        resources(template).map(move |(name, resource)| (template, name, resource))
+    let all: Vec<Deployed> = templates
+        .into_iter()
+        .map(|template| Deployed { parameters: String::new(), template })
+        .collect();
+    let of_all = all.iter().flat_map(|everything| {
+        let alarms = everything.of_type("AWS::CloudWatch::Alarm");
+        alarms.map(move |(name, alarm)| (everything, name, alarm))
     });
-    for (template, name, resource) in all {
-        if resource["Type"] != "AWS::CloudWatch::Alarm" {
-            continue;
-        }
-        let everything = Deployed { parameters: String::new(), template: template.clone() };
+    for (everything, name, alarm) in of_all {
         alarms += 1;
-        let alarm = &resource["Properties"];
         let description = alarm["AlarmDescription"].as_str().unwrap();
         let anchor = format!(" Runbook: {RUNBOOK}#{}", name.to_lowercase());
         assert!(
@@ -233,7 +233,7 @@ async fn every_alarm_has_its_section_and_decides_about_missing_data() {
         let parts = alarm["Metrics"].as_array().into_iter().flatten();
         let periods = parts.map(|metric| &metric["MetricStat"]).chain([alarm]);
         let seconds = periods.filter_map(|it| it["Period"].as_u64()).max().unwrap();
-        let whole = seconds * range(&everything, &alarm["EvaluationPeriods"]).maximum;
+        let whole = seconds * range(everything, &alarm["EvaluationPeriods"]).maximum;
         assert!(whole <= if seconds < 3600 { 86_400 } else { 604_800 }, "{name}: {whole} s");
     }
     assert!(alarms > 10, "{alarms} alarms");

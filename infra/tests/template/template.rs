@@ -16,8 +16,7 @@ pub(crate) async fn processed() -> Value {
 /// The same of a template that joins the main one.
 pub(crate) async fn beside(companion: Companion) -> Value {
     static PROCESSED: [OnceCell<Value>; 3] = [const { OnceCell::const_new() }; 3];
-    let of_this = Companion::ALL.iter().zip(&PROCESSED).find(|(it, _)| **it == companion);
-    let (_, processed) = of_this.expect("one of all");
+    let processed = &PROCESSED[companion as usize];
     processed.get_or_init(async || transform(&companion.template()).await).await.clone()
 }
 
