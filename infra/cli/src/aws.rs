@@ -26,7 +26,7 @@ use crate::failure::Failure;
 pub(crate) use executions::{Count, timestamp};
 pub(crate) use logs::{FUNCTIONS, LogLine};
 pub(crate) use queues::Depth;
-pub(crate) use reports::{Dated, LastReports, LedgerReport, RedriveReport};
+pub(crate) use reports::{Dated, LastReports, RedriveReport};
 
 /// Which stack, and how to reach it
 #[derive(Debug, Clone, Args)]

@@ -6,6 +6,7 @@
 //! dead-letter queues hold. A version of which none of them knows is missing, and is put on the work
 //! queue: should it turn up after all, it collapses with its repeat, because ids are deterministic.
 
+mod effort;
 mod entries;
 mod ledger;
 mod progress;
@@ -24,15 +25,16 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{info, warn};
 
 pub(crate) use self::entries::ENTRY_BYTES;
+pub use self::{
+    effort::Effort,
+    ledger::{Ledger, Missing},
+    uploads::Uploads,
+};
 use self::{
     entries::{End, Entries, Fact},
     progress::{Phase, Progress},
     ranges::Ranges,
     uploads::Written,
-};
-pub use self::{
-    ledger::{Ledger, Missing},
-    uploads::Uploads,
 };
 use crate::{
     Archive, DeadLetterQueue, Error, Redriver,

@@ -249,10 +249,13 @@ mod tests {
         }
     }
 
+    /// The nth key of a bucket.
+    type KeyOf = fn(u32) -> String;
+
     /// operations.md says how much is gained. One page after the other would take 300 rounds.
     #[test]
     fn keys_of_every_kind_are_listed_in_parallel() {
-        let kinds: [(&str, fn(u32) -> String); 4] = [
+        let kinds: [(&str, KeyOf); 4] = [
             ("numbers", |n| format!("devices/{n}/state.json")),
             ("padded numbers", |n| format!("devices/device-{n:08}/state.json")),
             ("digests", |n| format!("{:08x}", n.wrapping_mul(2_654_435_761))),

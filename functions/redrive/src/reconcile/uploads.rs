@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 use super::ranges::Range;
 use crate::executions::timestamp;
 
+/// Versions on one page: <https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectVersions.html>.
+pub(super) const PAGE: u64 = 1_000;
+
 /// The objects that are uploads: those that the stack is notified of.
 #[derive(Debug, Clone)]
 pub struct Uploads {
