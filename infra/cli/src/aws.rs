@@ -140,7 +140,12 @@ async fn load(options: &Options) -> Result<SdkConfig, Failure> {
     if let Some(url) = &options.endpoint_url {
         loader = loader.endpoint_url(url);
     }
-    let Some(name) = &options.profile else { return Ok(loader.load().await) };
+    let Some(name) = &options.profile else {
+        if let Ok(name) = env::var("AWS_PROFILE") {
+            check_profile(&name).await?;
+        }
+        return Ok(loader.load().await);
+    };
     check_profile(name).await?;
     let config = loader.profile_name(name).load().await;
     // The profile that was asked for, even where the environment holds keys of somebody else.
