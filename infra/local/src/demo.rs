@@ -16,7 +16,9 @@ use clap::Args;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use tokio::time::sleep;
 
-use crate::{Clients, Emulator, EmulatorOptions, Error, Project, RunFolder, Stack, Tools};
+use crate::{
+    Clients, Companion, Emulator, EmulatorOptions, Error, Project, RunFolder, Stack, Tools,
+};
 use devices::Upload;
 use progress::Progress;
 use report::{Execution, Report};
@@ -36,6 +38,10 @@ pub struct Demo {
     /// Leave the stack up until Ctrl-C, and print commands to talk to it
     #[arg(long)]
     keep: bool,
+
+    /// Stacks of infra/stacks to deploy beside the main one, such as guard,stream,catalog
+    #[arg(long, value_enum, value_delimiter = ',', requires = "keep")]
+    with: Vec<Companion>,
 
     /// Port of the emulator on 127.0.0.1 [default: a free one]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
@@ -73,7 +79,14 @@ const PATIENCE: Duration = Duration::from_mins(4);
 impl Demo {
     /// The burst that `cargo sluice bench` plots.
     pub fn burst(timeline: PathBuf) -> Self {
-        Self { files: 10_000, seed: 1, keep: false, port: None, timeline: Some(timeline) }
+        Self {
+            files: 10_000,
+            seed: 1,
+            keep: false,
+            with: Vec::new(),
+            port: None,
+            timeline: Some(timeline),
+        }
     }
 
     pub async fn run(self) -> Result<(), DemoError> {
@@ -95,10 +108,21 @@ impl Demo {
         let emulator = Emulator::start(&project, &tools, &run, &options).await?;
         step.done();
         let step = progress.step("sam deploy");
+        let parameters: Vec<&str> =
+            self.with.iter().flat_map(|it| it.parameters_of_main()).copied().collect();
         let stack =
-            crate::deploy(&project, &tools, &run, &build, &emulator, "sluice-demo", &[]).await?;
+            crate::deploy(&project, &tools, &run, &build, &emulator, "sluice-demo", &parameters)
+                .await?;
         step.done();
         drop(build);
+        let mut beside = Vec::new();
+        for companion in self.with.iter().copied() {
+            let step = progress.step("sam deploy of a stack beside it");
+            let outputs =
+                crate::deploy_beside(&project, &tools, &run, &emulator, &stack, companion).await?;
+            step.done();
+            beside.push((companion, outputs));
+        }
 
         let watch = Watch {
             clients: stack.clients(),
@@ -134,6 +158,7 @@ impl Demo {
             Err(problem) => eprintln!("error: {}\n", DemoError::Unexpected(problem)),
         }
         kept::Kept::prepare(&run, &stack, &aws).await?.print();
+        kept::print_beside(&beside);
         // Ends by Ctrl-C, which drops this future and with it the emulator.
         std::future::pending().await
     }

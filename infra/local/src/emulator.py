@@ -12,6 +12,8 @@
   ItemBatcher, and reads the newest version. The Map Run itself and its children stay upstream's.
 * MaximumConcurrency as a number. Upstream keeps the text that CloudFormation hands it, compares it
   with a number, and polls nothing.
+* CloudTrail tells EventBridge of calls. Upstream has no such trail, and refuses its events from others,
+  as AWS does: here, whoever tests a rule about calls tells of them by PutEvents.
 * A second for one expression, on machines of AWS. Upstream measures it by the wall clock, in which
   a thread of a busy emulator waits for hundreds of others.
 """
@@ -22,7 +24,7 @@ import sys
 
 from ministack import app
 from ministack.core import iam_actions, iam_evaluator
-from ministack.services import lambda_svc, s3
+from ministack.services import eventbridge, lambda_svc, s3
 from ministack.services import stepfunctions as sfn
 
 EXPRESSION_LIMIT_MS = 60_000
@@ -35,6 +37,7 @@ upstream_jsonata = sfn.jsonata.Jsonata.jsonata
 upstream_logs = lambda_svc._emit_lambda_logs
 upstream_map = sfn._run_distributed_map
 upstream_poll = lambda_svc._sqs_esm_concurrency
+upstream_put_events = eventbridge._put_events
 upstream_task = sfn._invoke_resource
 
 # ------------------------------------------------------------------------------------------- IAM
@@ -119,6 +122,14 @@ def logs(function, *rest, **options):
         upstream_logs(function, *rest, **options)
 
 
+# ---------------------------------------------------------------------------------- EventBridge
+
+
+def put_events(data, allow_aws_source=False):
+    are_calls = all(entry.get("DetailType") == "AWS API Call via CloudTrail" for entry in data.get("Entries", []))
+    return upstream_put_events(data, allow_aws_source or are_calls)
+
+
 # ------------------------------------------------------------------------------- Step Functions
 
 
@@ -184,6 +195,7 @@ def evaluated(template, state_input, ctx):
 
 
 app.pin_request_origin = lambda source_ip, _secure: iam_evaluator.pin_request_origin(source_ip, True)
+eventbridge._put_events = put_events
 iam_actions.extract_iam_action = action_of
 iam_evaluator.EvalContext.__init__ = context
 lambda_svc._emit_lambda_logs = logs

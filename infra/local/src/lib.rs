@@ -2,6 +2,7 @@
 //! machine. What `cargo demo` shows and the end-to-end tests use.
 
 mod build;
+mod companion;
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "what a command line prints")]
 mod demo;
 mod emulator;
@@ -12,6 +13,7 @@ mod supervise;
 mod tools;
 
 pub use build::{Build, build, for_cargo};
+pub use companion::{Companion, deploy_beside};
 pub use demo::{Demo, DemoError};
 pub use emulator::{Emulator, EmulatorOptions};
 pub use error::Error;

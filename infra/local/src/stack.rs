@@ -79,32 +79,35 @@ pub async fn deploy(
         .run("sam deploy")
         .await?;
 
-    let described = Clients::new(&endpoint)
-        .cloudformation
-        .describe_stacks()
-        .stack_name(name)
-        .send()
-        .await
-        .map_err(|error| Error::aws("DescribeStacks", emulator.log(), &error))?;
-    let described = described
-        .stacks()
-        .first()
-        .ok_or_else(|| Error::NoStack { stack: name.to_owned(), log: emulator.log().to_owned() })?;
-    let outputs = read_outputs(described, name)?;
+    let found = outputs_of(&Clients::new(&endpoint), name, emulator.log()).await?;
+    let outputs = read_outputs(found, name)?;
     Ok(Stack { name: name.to_owned(), endpoint, outputs, log: emulator.log().to_owned() })
 }
 
-fn read_outputs(
-    described: &aws_sdk_cloudformation::types::Stack,
+/// The outputs of a stack by their names.
+pub(crate) async fn outputs_of(
+    clients: &Clients,
     stack: &str,
-) -> Result<Outputs, Error> {
-    let mut found: HashMap<String, String> = described
-        .outputs()
-        .iter()
-        .filter_map(|output| {
-            Some((output.output_key()?.to_owned(), output.output_value()?.to_owned()))
-        })
-        .collect();
+    log: &Path,
+) -> Result<HashMap<String, String>, Error> {
+    let described = clients
+        .cloudformation
+        .describe_stacks()
+        .stack_name(stack)
+        .send()
+        .await
+        .map_err(|error| Error::aws("DescribeStacks", log, &error))?;
+    let described = described
+        .stacks()
+        .first()
+        .ok_or_else(|| Error::NoStack { stack: stack.to_owned(), log: log.to_owned() })?;
+    let outputs = described.outputs().iter().filter_map(|output| {
+        Some((output.output_key()?.to_owned(), output.output_value()?.to_owned()))
+    });
+    Ok(outputs.collect())
+}
+
+fn read_outputs(mut found: HashMap<String, String>, stack: &str) -> Result<Outputs, Error> {
     let ordered_dead_letter_queue_url = found.remove("OrderedDeadLetterQueueUrl");
     let device_state_table_name = found.remove("DeviceStateTableName");
     let forwarder_function_name = found.remove("ForwarderFunctionName");

@@ -15,7 +15,9 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
-use local::{Build, Clients, Emulator, EmulatorOptions, Project, RunFolder, Stack, Tools};
+use local::{
+    Build, Clients, Companion, Emulator, EmulatorOptions, Project, RunFolder, Stack, Tools,
+};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard, OnceCell, Semaphore};
 use tokio::time::sleep;
@@ -299,6 +301,65 @@ impl Sluice {
         Self::on(Box::leak(Box::new(started.unwrap_or_else(|error| panic!("{error}")))), prefix)
     }
 
+    /// On the stack that the companions join.
+    pub(crate) async fn joined(prefix: &'static str) -> Self {
+        static JOINED: OnceCell<Shared> = OnceCell::const_new();
+        let joined = JOINED
+            .get_or_init(async || {
+                let time_zone = format!("TimeZone={}", zone_where_it_is_midday());
+                let mut all = vec![time_zone.as_str(), "ConsumerTimeoutSeconds=10"];
+                all.extend(Companion::ALL.iter().flat_map(|it| it.parameters_of_main()));
+                let started = start_beside(shared().await, "joined", &all).await;
+                started.unwrap_or_else(|error| panic!("{error}"))
+            })
+            .await;
+        Self::on(joined, prefix)
+    }
+
+    /// Deploys a companion beside the stack. Returns its outputs.
+    pub(crate) async fn deploy_beside(&self, companion: Companion) -> HashMap<String, String> {
+        let (project, tools, _) = built().await.unwrap();
+        let Shared { run, emulator, stack, .. } = self.shared;
+        let deployed = local::deploy_beside(project, tools, run, emulator, stack, companion).await;
+        deployed.unwrap_or_else(|error| panic!("{companion} was not deployed: {error}"))
+    }
+
+    /// Deletes the stack of a companion.
+    pub(crate) async fn remove_beside(&self, companion: Companion) {
+        let cloudformation = &self.clients.cloudformation;
+        let name = format!("{}-{companion}", self.shared.stack.name);
+        cloudformation.delete_stack().stack_name(&name).send().await.unwrap();
+        self.eventually(&format!("{name} is gone"), async || {
+            match cloudformation.describe_stacks().stack_name(&name).send().await {
+                Ok(described) => Err(format!("{described:?}")),
+                Err(_) => Ok(()),
+            }
+        })
+        .await;
+    }
+
+    /// Tells `EventBridge` of a call, as `CloudTrail` does.
+    pub(crate) async fn tell_of(&self, call: &Value) {
+        let source = call["eventSource"].as_str().unwrap().replace(".amazonaws.com", "");
+        let entry = json!({
+            "Source": format!("aws.{source}"),
+            "DetailType": "AWS API Call via CloudTrail",
+            "Detail": call.to_string(),
+        });
+        let answer = self.events("PutEvents", &json!({ "Entries": [entry] })).await;
+        assert_eq!(answer["FailedEntryCount"], 0, "{answer}");
+    }
+
+    /// A call of a service that speaks JSON and whose SDK the tests do without.
+    pub(crate) async fn post(&self, service: &str, target: &str, request: &Value) -> Value {
+        let content_type = "application/x-amz-json-1.1";
+        let endpoint = &self.shared.stack.endpoint;
+        let (status, answer) =
+            post(endpoint, service, content_type, Some(target), request.to_string()).await;
+        assert_eq!(status, 200, "{target}: {answer}");
+        serde_json::from_str(&answer).unwrap()
+    }
+
     /// On the stack for tests of the redrive.
     pub(crate) async fn apart(prefix: &'static str) -> Self {
         Self::on(apart().await, prefix)
@@ -405,6 +466,22 @@ impl Sluice {
         );
         let events = messages::decode(&notification.to_string());
         let event = events.into_iter().next().unwrap().unwrap();
+        Write { key: key.to_owned(), event_id: event.id.to_string(), notification }
+    }
+
+    /// The write of an object that is in the bucket already, whoever has uploaded it.
+    pub(crate) async fn found(&self, key: &str) -> Write {
+        let bucket = &self.shared.stack.outputs.upload_bucket_name;
+        let head = self.clients.s3.head_object().bucket(bucket).key(key).send().await.unwrap();
+        let notification = self.notification(
+            bucket,
+            key,
+            head.version_id().expect("the bucket is versioned"),
+            head.e_tag().unwrap_or_default(),
+            usize::try_from(head.content_length().unwrap()).unwrap(),
+            "0",
+        );
+        let event = messages::decode(&notification.to_string()).remove(0).unwrap();
         Write { key: key.to_owned(), event_id: event.id.to_string(), notification }
     }
 
@@ -728,13 +805,7 @@ impl Sluice {
     }
 
     async fn events(&self, operation: &str, request: &Value) -> Value {
-        let target = format!("AWSEvents.{operation}");
-        let content_type = "application/x-amz-json-1.1";
-        let endpoint = &self.shared.stack.endpoint;
-        let (status, answer) =
-            post(endpoint, "events", content_type, Some(&target), request.to_string()).await;
-        assert_eq!(status, 200, "{operation}: {answer}");
-        serde_json::from_str(&answer).unwrap()
+        self.post("events", &format!("AWSEvents.{operation}"), request).await
     }
 
     /// Waits until all executions have ended, and says how each did, in order.

@@ -8,6 +8,7 @@
 
 mod burst;
 mod by_reference;
+mod companions;
 mod fates;
 mod faults;
 mod generated;

@@ -172,7 +172,7 @@ impl Cell {
 }
 
 /// Deploys a template of the user's own. Returns its output.
-async fn create_stack(name: &str, template: &Value) -> String {
+pub(crate) async fn create_stack(name: &str, template: &Value) -> String {
     let cloudformation = clients().await.cloudformation;
     let create =
         cloudformation.create_stack().stack_name(name).capabilities(Capability::CapabilityIam);

@@ -62,3 +62,41 @@ async fn a_write_without_a_sequencer_is_compared_by_its_time() {
         assert!(time.contains('.'), "{time}");
     }
 }
+
+/// Files of a stream are not ordered among each other, so that a record may say itself where it is.
+#[tokio::test]
+async fn a_record_with_a_sequence_is_compared_by_it() {
+    let line = |sequence: &str| json!({ "deviceId": "42", "state": {}, "sequence": sequence });
+    let answers = ask(&[
+        json!({ "line": line("2026-11-20T21:00:00.000Z").to_string(), "sequencer": "FF" }),
+        // A write that a ledger has found: it needs no sequencer, if it has a sequence.
+        json!({ "line": line("2026-11-20T21:00:00.001Z").to_string() }),
+        json!({ "line": LINE, "sequencer": "FF" }),
+    ])
+    .await;
+    let sequencer = |answer: &Value| {
+        let write = &answer["write"];
+        assert_eq!(write["ConditionExpression"], BY_SEQUENCER, "{answer}");
+        let item = write["Item"]["sequencer"]["S"].as_str().unwrap().to_owned();
+        assert_eq!(write["ExpressionAttributeValues"][":sequencer"]["S"], item);
+        item
+    };
+    let [older, newer, without] = [0, 1, 2].map(|number| sequencer(&answers[number]));
+    assert_eq!(older, "s2026-11-20T21:00:00.000Z");
+    // As DynamoDB compares, by bytes.
+    assert!(older < newer, "{older} {newer}");
+    assert!(without < older, "whoever writes with a sequence is overwritten with one only");
+}
+
+#[tokio::test]
+async fn a_sequence_that_cannot_be_compared_is_refused() {
+    for (sequence, found) in [(json!(7), "number"), (json!(""), "string"), (json!(null), "null")] {
+        let line = json!({ "deviceId": "42", "state": {}, "sequence": sequence });
+        let answers = ask(&[json!({ "line": line.to_string(), "sequencer": "0A" })]).await;
+        let reason = answers[0]["refused"].as_str().unwrap();
+        let expected = format!(
+            "line 1: sequence: expected a non-empty string of at most 256 characters, found {found}"
+        );
+        assert_eq!(reason, expected);
+    }
+}

@@ -20,6 +20,7 @@ fn findings(template: &Value) -> BTreeSet<String> {
         stuck_message(&deployed, &mut add);
         broken_canary(&deployed, &mut add);
         silence(&deployed, &mut add);
+        polled(&deployed, &mut add);
         late(&deployed, &mut add);
         overdue_redrive(&deployed, &mut add);
         given_up(&deployed, &mut add);
@@ -131,16 +132,23 @@ fn broken_canary(deployed: &Deployed, add: &mut impl FnMut(String)) {
     }
 }
 
+/// Alarms on a share of what was done: where nothing is done, there is none.
+const SHARES: [&str; 1] = ["DeliveryToS3.Success"];
+
 /// Where too little is the bad news, nothing at all is worse. Everywhere else, metrics that say
 /// nothing when nothing happens must not ring.
-fn silence(deployed: &Deployed, add: &mut impl FnMut(String)) {
+pub(crate) fn silence(deployed: &Deployed, add: &mut impl FnMut(String)) {
     for (name, alarm) in deployed.of_type("AWS::CloudWatch::Alarm") {
-        let waits = text(&alarm["ComparisonOperator"]).starts_with("LessThan");
+        let waits = text(&alarm["ComparisonOperator"]).starts_with("LessThan")
+            && !SHARES.contains(&text(&alarm["MetricName"]).as_str());
         let missing = text(&alarm["TreatMissingData"]);
         if missing != if waits { "breaching" } else { "notBreaching" } {
             add(format!("{name} takes silence for {missing}"));
         }
     }
+}
+
+fn polled(deployed: &Deployed, add: &mut impl FnMut(String)) {
     let (_, mapping) = deployed.of_type("AWS::Lambda::EventSourceMapping").next().unwrap();
     let counts = list(&mapping["MetricsConfig"]["Metrics"]).contains(&json!("EventCount"));
     if alarms(deployed, "AWS/Lambda", "PolledEventCount").next().is_some() && !counts {

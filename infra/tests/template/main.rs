@@ -9,6 +9,7 @@
 
 mod alarms;
 mod archive;
+mod companions;
 mod functions;
 mod order;
 mod outputs;

@@ -23,10 +23,19 @@ const WITHOUT_RESOURCE: [(&str, &str); 8] = [
 /// <https://docs.aws.amazon.com/step-functions/latest/dg/cw-logs.html#cloudwatch-iam-policy>
 const LOG_DELIVERY: &str = "the logging of a state machine";
 
-/// Services whose calls to `sts:AssumeRole` do not name the account they are for. Lambda's guide
-/// documents no `aws:SourceAccount` for execution roles; the roles can be passed to Lambda by this
-/// account only, with `iam:PassRole`.
-const TRUSTED_WITHOUT_ACCOUNT: [&str; 1] = ["lambda.amazonaws.com"];
+/// Services whose calls to `sts:AssumeRole` do not name the account they are for. Their guides
+/// document no `aws:SourceAccount` for such roles; a role can be passed to a service by this account
+/// only, with `iam:PassRole`.
+const TRUSTED_WITHOUT_ACCOUNT: [&str; 3] =
+    ["apigateway.amazonaws.com", "glue.amazonaws.com", "lambda.amazonaws.com"];
+
+/// What a service may use without saying for which account, and why.
+const USED_FOR_ANY_ACCOUNT: [(&str, &str, &str); 2] = [
+    ("GuardTopic", "events.amazonaws.com", NO_CONDITION),
+    ("GuardKey", "events.amazonaws.com", NO_CONDITION),
+];
+/// <https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-use-resource-based.html>
+const NO_CONDITION: &str = "no condition holds for what EventBridge publishes to a topic";
 
 /// What is not encrypted by a key or by the service's own setting, and why.
 const UNENCRYPTED: [(&str, &str); 1] = [(
@@ -35,7 +44,7 @@ const UNENCRYPTED: [(&str, &str); 1] = [(
 )];
 
 /// What is wrong with the policies and the encryption, one sentence each.
-fn findings(template: &Value) -> BTreeSet<String> {
+pub(crate) fn findings(template: &Value) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for deployed in deployments(template) {
         let mut add = |finding: String| {
@@ -186,9 +195,10 @@ fn allowed(name: &str, statement: &Value, add: &mut impl FnMut(String)) {
     if *principal == json!("*") || list(&principal["AWS"]).contains(&json!("*")) {
         add(format!("{name} is public"));
     }
-    for service in list(&principal["Service"]) {
-        if !names_account(statement) {
-            add(format!("{name} lets {} act for any account", text(service)));
+    for service in list(&principal["Service"]).iter().map(text) {
+        let known = USED_FOR_ANY_ACCOUNT.iter().any(|(it, by, _)| (*it, *by) == (name, &service));
+        if !names_account(statement) && !known {
+            add(format!("{name} lets {service} act for any account"));
         }
     }
 }

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use local::Project;
+use local::{Companion, Project};
 use serde_json::{Value, json};
 
 use crate::functions::{self, Written};
 use crate::ratios::range;
-use crate::template::{Deployed, deployments, processed, resources, target, text};
+use crate::template::{Deployed, beside, deployments, processed, resources, target, text};
 
 const NAMESPACE: &str = "Sluice";
 
@@ -204,16 +204,22 @@ const RUNBOOK: &str = "infra/docs/operations.md";
 
 #[tokio::test]
 async fn every_alarm_has_its_section_and_decides_about_missing_data() {
-    let template = processed().await;
+    let mut templates = vec![processed().await];
+    for companion in Companion::ALL {
+        templates.push(beside(companion).await);
+    }
     let runbook = std::fs::read_to_string(Project::find().unwrap().root.join(RUNBOOK)).unwrap();
     let sections: Vec<&str> =
         runbook.lines().filter_map(|line| line.strip_prefix("### ")).collect();
     let mut alarms = 0;
-    let everything = Deployed { parameters: String::new(), template: template.clone() };
-    for (name, resource) in resources(&template) {
+    let all = templates.iter().flat_map(|template| {
+        resources(template).map(move |(name, resource)| (template, name, resource))
+    });
+    for (template, name, resource) in all {
         if resource["Type"] != "AWS::CloudWatch::Alarm" {
             continue;
         }
+        let everything = Deployed { parameters: String::new(), template: template.clone() };
         alarms += 1;
         let alarm = &resource["Properties"];
         let description = alarm["AlarmDescription"].as_str().unwrap();

@@ -3,22 +3,30 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
-use local::{Project, Tools};
+use local::{Companion, Project, Tools};
 use serde_json::{Map, Value};
 use tokio::sync::OnceCell;
 
 /// The processed template, with its conditions still in it.
 pub(crate) async fn processed() -> Value {
     static PROCESSED: OnceCell<Value> = OnceCell::const_new();
-    PROCESSED.get_or_init(transform).await.clone()
+    PROCESSED.get_or_init(async || transform("template.yaml").await).await.clone()
 }
 
-async fn transform() -> Value {
+/// The same of a template that joins the main one.
+pub(crate) async fn beside(companion: Companion) -> Value {
+    static PROCESSED: [OnceCell<Value>; 3] = [const { OnceCell::const_new() }; 3];
+    let of_this = Companion::ALL.iter().zip(&PROCESSED).find(|(it, _)| **it == companion);
+    let (_, processed) = of_this.expect("one of all");
+    processed.get_or_init(async || transform(&companion.template()).await).await.clone()
+}
+
+async fn transform(template: &str) -> Value {
     let project = Project::find().unwrap();
     let tools = Tools::install(&project).await.unwrap();
     let output = Command::new(tools.bin().join("python"))
         .arg(project.root.join("infra/tests/template/translate.py"))
-        .arg(project.root.join("template.yaml"))
+        .arg(project.root.join(template))
         .env("AWS_DEFAULT_REGION", "eu-west-1")
         .output()
         .unwrap();

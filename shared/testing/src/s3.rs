@@ -311,7 +311,7 @@ fn write(bucket: &mut Bucket, request: &Request, now: Timestamp) -> Result<Answe
 fn list(bucket: &Bucket, request: &Request, most: usize) -> Answer {
     let prefix = request.text("Prefix");
     let after = request.text("ContinuationToken").max(request.text("StartAfter"));
-    let most = request.text("MaxKeys").parse().map_or(most, |asked: usize| asked.min(most));
+    let most = page_size(request, most);
     let keys = bucket.objects.keys().filter(|key| key.starts_with(prefix) && key.as_str() > after);
     let mut objects = keys.filter_map(|key| bucket.current(key));
     let page: Vec<&Object> = objects.by_ref().take(most).collect();
@@ -332,6 +332,10 @@ fn list(bucket: &Bucket, request: &Request, most: usize) -> Answer {
     Answer { status: 200, headers, body: xml.into_bytes() }
 }
 
+fn page_size(request: &Request, most: usize) -> usize {
+    request.text("MaxKeys").parse().map_or(most, |asked: usize| asked.min(most))
+}
+
 /// All versions by key, and of each key the newest first:
 /// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectVersions.html>
 fn list_versions(bucket: &Bucket, request: &Request, most: usize) -> Answer {
@@ -348,7 +352,7 @@ fn list_versions(bucket: &Bucket, request: &Request, most: usize) -> Answer {
         is_behind_marker |= !version_marker.is_empty() && is_at(object);
         is_behind
     });
-    let page: Vec<&Object> = rest.by_ref().take(most).collect();
+    let page: Vec<&Object> = rest.by_ref().take(page_size(request, most)).collect();
     let is_truncated = rest.next().is_some();
     let is_encoded = request.text("EncodingType") == "url";
     let key_of = |object: &Object| {

@@ -9,9 +9,10 @@ use super::demo::Beside;
 use super::{eventually, json, output_of, paste, read, root, shell};
 
 /// Commands that are not run here, by how they begin, each with the reason.
-const NOT_RUN: [(&str, &str); 7] = [
+const NOT_RUN: [(&str, &str); 8] = [
     ("cargo test ", "it is what runs this; that its names exist is checked"),
     ("cargo sluice bench", "takes many minutes; `.ci/run` runs it with `--guard`"),
+    ("cargo sluice demo", "one is running; the tests of the companions deploy what it would"),
     ("cargo sluice simulate", "takes a minute; the tests of the simulation run shorter ones"),
     ("sam build", "the demo has just run it, for the architecture of this machine"),
     ("sam deploy", "deploys to AWS; the demo has run it for the emulator"),
@@ -21,9 +22,10 @@ const NOT_RUN: [(&str, &str); 7] = [
 
 /// Commands that the emulator refuses, by how they begin, with its answer and the reason. That the
 /// service answers shows that the command line understood the command.
-const REFUSED: [(&str, &str); 1] = [
-    // The stack of the demo has no archive of events.
+const REFUSED: [(&str, &str); 2] = [
+    // The stack of the demo has no archive of events, and no log of them.
     ("aws events start-replay", "ResourceNotFoundException"),
+    ("aws logs filter-log-events", "ResourceNotFoundException"),
 ];
 
 /// Runs each command in the documents. `watch` is the printed command that serves the functions.
@@ -40,6 +42,10 @@ pub(crate) fn run(watch: &str) {
             seen.insert(*start);
             if *start == "cargo test " {
                 check_test(command);
+            }
+            // What a deployment is given.
+            if let Some((_, inner)) = command.split_once("$(") {
+                run_for_aws(inner.trim_end_matches(')'), &mut seen);
             }
         } else if command.starts_with("PATH=") && command.ends_with(":$PATH\"") {
             prelude = format!("{command}; ");

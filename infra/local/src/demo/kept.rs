@@ -1,10 +1,10 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::DemoError;
-use crate::{Error, RunFolder, Stack};
+use crate::{Companion, Error, RunFolder, Stack};
 
 /// What a person needs to talk to a stack that stays up.
 pub(crate) struct Kept<'a> {
@@ -94,6 +94,17 @@ the credentials test and test.
             endpoint = stack.endpoint,
             region = stack.region(),
         );
+    }
+}
+
+/// What the stacks beside the main one are called (infra/docs/companions.md).
+pub(crate) fn print_beside(stacks: &[(Companion, HashMap<String, String>)]) {
+    for (companion, outputs) in stacks {
+        println!("Beside it is the stack of {}:\n", companion.template());
+        for (output, value) in BTreeMap::from_iter(outputs) {
+            println!("  {output} = {value}");
+        }
+        println!();
     }
 }
 
