@@ -32,6 +32,10 @@ pub(crate) const MESSAGES: RangeInclusive<u64> = 1..=u64::MAX;
 pub(crate) const PER_SECOND: RangeInclusive<u32> = 1..=10_000;
 pub(crate) const CANARIES: RangeInclusive<u64> = 0..=100;
 
+/// Of a function's memory, one part in so many is for the entries of a ledger: a vector that grows has
+/// two others in hand, and a run that stops saves a copy.
+pub(crate) const MEMORY_FOR_ENTRIES: usize = 4;
+
 impl Config {
     pub fn read(settings: &Settings<'_>) -> Self {
         let max_messages = settings.number("MAX_MESSAGES", 0, 0..=*MESSAGES.end());
@@ -44,19 +48,17 @@ impl Config {
             canary_messages: settings.number("CANARY_MESSAGES", 3, CANARIES),
             group_key_segments: settings.number("GROUP_KEY_SEGMENTS", 2, 1..=100),
             reconcile_days: settings.number("RECONCILE_DAYS", 7, 1..=90),
-            most_entries: most_entries(settings.number(
+            most_entries: Self::most_entries_in(settings.number(
                 "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
                 256,
                 128..=10_240,
             )),
         }
     }
-}
 
-/// A quarter of the memory: a vector that grows has two others in hand, and a run that stops saves
-/// a copy.
-fn most_entries(megabytes: usize) -> usize {
-    megabytes * 1024 * 1024 / 4 / ENTRY_BYTES
+    pub(crate) fn most_entries_in(megabytes: usize) -> usize {
+        megabytes * 1024 * 1024 / MEMORY_FOR_ENTRIES / ENTRY_BYTES
+    }
 }
 
 fn time_zone(settings: &Settings<'_>) -> TimeZone {

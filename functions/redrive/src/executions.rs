@@ -41,7 +41,7 @@ pub(crate) struct Listed {
 pub(crate) type Page = (Vec<Listed>, Option<String>);
 
 /// Executions on one page: <https://docs.aws.amazon.com/step-functions/latest/apireference/API_ListExecutions.html>.
-const PAGE: i32 = 1_000;
+pub(crate) const PAGE: i32 = 1_000;
 
 /// How an execution is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]

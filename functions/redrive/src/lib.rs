@@ -33,7 +33,7 @@ pub use dead_letters::{DeadLetter, DeadLetterQueue};
 pub use error::Error;
 pub use executions::Executions;
 pub use managed::Moved;
-pub use reconcile::{Ledger, Missing, Uploads};
+pub use reconcile::{Effort, Ledger, Missing, Uploads};
 pub use redriver::{Answer, Redriver};
 pub use report::{Report, Stopped};
 pub use restore::{Problem, Restored};

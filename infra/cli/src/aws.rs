@@ -26,7 +26,7 @@ use crate::failure::Failure;
 pub(crate) use executions::{Count, timestamp};
 pub(crate) use logs::{FUNCTIONS, LogLine};
 pub(crate) use queues::Depth;
-pub(crate) use reports::{Dated, LastReports, LedgerReport, RedriveReport};
+pub(crate) use reports::{Dated, LastReports, RedriveReport};
 
 /// Which stack, and how to reach it
 #[derive(Debug, Clone, Args)]
@@ -140,7 +140,12 @@ async fn load(options: &Options) -> Result<SdkConfig, Failure> {
     if let Some(url) = &options.endpoint_url {
         loader = loader.endpoint_url(url);
     }
-    let Some(name) = &options.profile else { return Ok(loader.load().await) };
+    let Some(name) = &options.profile else {
+        if let Ok(name) = env::var("AWS_PROFILE") {
+            check_profile(&name).await?;
+        }
+        return Ok(loader.load().await);
+    };
     check_profile(name).await?;
     let config = loader.profile_name(name).load().await;
     // The profile that was asked for, even where the environment holds keys of somebody else.

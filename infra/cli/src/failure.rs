@@ -8,6 +8,9 @@ use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
 use crate::aws::Place;
 
+/// Where calls go that have no endpoint of their own.
+const AWS: &str = "AWS";
+
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     #[error("there is no profile `{name}`: {}", known_profiles(.known))]
@@ -43,9 +46,7 @@ pub(crate) enum Failure {
         "stack `{stack}` has no output {output}: name a stack of Sluice with --stack, or update it to this version"
     )]
     NoOutput { stack: String, output: &'static str },
-    #[error(
-        "nothing answers at {at}: start the local stack, or check --endpoint-url, --region and the network ({why})"
-    )]
+    #[error("nothing answers at {at}: {} ({why})", reach(.at))]
     Unreachable { at: String, why: String },
     #[error("`{action}` failed: {message}")]
     Aws { action: &'static str, message: String },
@@ -75,7 +76,7 @@ impl Failure {
     where
         E: ProvideErrorMetadata + Error + 'static,
     {
-        move |error| Self::of_call(action, "AWS", &error)
+        move |error| Self::of_call(action, AWS, &error)
     }
 
     fn of_call<E>(action: &'static str, at: &str, error: &SdkError<E, HttpResponse>) -> Self
@@ -128,7 +129,7 @@ impl Failure {
         if is_missing {
             return Self::NoStack(place.clone());
         }
-        let region = format!("AWS in {}", place.region);
+        let region = format!("{AWS} in {}", place.region);
         let at = place.endpoint.as_deref().unwrap_or(&region);
         Self::of_call("cloudformation:DescribeStacks", at, error)
     }
@@ -174,6 +175,14 @@ fn known_profiles(known: &[String]) -> String {
         return "there are none; make one with `aws configure sso`".to_owned();
     }
     format!("there are {}; choose one with --profile", known.join(", "))
+}
+
+fn reach(at: &str) -> &'static str {
+    if at.starts_with(AWS) {
+        "check --region and the network, and AWS_ENDPOINT_URL if it is set"
+    } else {
+        "start the local stack, or check --endpoint-url"
+    }
 }
 
 fn at(endpoint: Option<&str>) -> String {
@@ -241,7 +250,10 @@ mod tests {
         );
         assert!(sentence.contains("connection refused"), "{sentence}");
         let sentence = Failure::finding(&place(), &error).to_string();
-        assert!(sentence.starts_with("nothing answers at AWS in eu-west-1"), "{sentence}");
+        assert!(
+            sentence.starts_with("nothing answers at AWS in eu-west-1: check --region and the net"),
+            "{sentence}"
+        );
     }
 
     #[test]

@@ -1,14 +1,19 @@
 //! `sluice reconcile` and `sluice backfill`: what was written against what became of it. The redrive
 //! function does the work; this drives it to its end and shows where it is.
 
+use std::{iter::once, ops::RangeInclusive, time::Duration};
+
 use clap::Args;
 use jiff::{Timestamp, tz::TimeZone};
+use redrive::{Effort, Ledger};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    aws::{LedgerReport, Options, Stack},
+    aws::{Options, Stack},
     failure::Failure,
-    output::{BAD, CAUTION, GOOD, Manner, QUIET, STRONG, Verdict, columns, counted, number, paint},
+    output::{
+        BAD, CAUTION, GOOD, Manner, QUIET, STRONG, Verdict, columns, counted, number, paint, span,
+    },
     status::closes,
 };
 
@@ -18,10 +23,8 @@ use crate::{
 /// archive, or none, and then it is missing. With --fix, what is missing is put on the work queue;
 /// if it turns up after all, nothing starts twice. The exit code is 1 if something is missing and was
 /// not put back, or if the ledger does not close.
-///
-/// It takes one call for 1,000 versions of the whole bucket, one for 1,000 executions of the time
-/// asked for, and the memory of the function for the versions of that time; see operations.md.
 #[derive(Debug, Args)]
+#[command(after_long_help = figures())]
 pub(crate) struct Reconcile {
     /// Versions that were written then or later: a time, a day, or how long ago
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = crate::parse::moment)]
@@ -41,6 +44,7 @@ pub(crate) struct Reconcile {
 /// The same as `reconcile --fix` for all that was ever written, at a rate that leaves room for what
 /// arrives meanwhile. What has an execution, a dead letter or a document is left alone.
 #[derive(Debug, Args)]
+#[command(after_long_help = figures())]
 pub(crate) struct Backfill {
     /// Versions that were written then or later, or `all`
     #[arg(long, value_name = "TIME", value_parser = since)]
@@ -146,7 +150,7 @@ async fn drive(
     let progress = manner.progress("the ledger is made");
     let mut request = Value::Object(request);
     let ledger = loop {
-        let ledger: LedgerReport = stack.invoke("RedriveFunctionName", &request).await?;
+        let ledger: Ledger = stack.invoke("RedriveFunctionName", &request).await?;
         let Some(next) = &ledger.next else { break ledger };
         progress.say(&so_far(&ledger));
         request = json!({ "mode": "reconcile", "next": next });
@@ -156,7 +160,43 @@ async fn drive(
     Ok(Verdict::wrong_if(!closes(&ledger)))
 }
 
-fn so_far(ledger: &LedgerReport) -> String {
+/// Versions of the bucket for which the help says what a ledger takes.
+const SIZES: [u64; 3] = [1_000_000, 10_000_000, 100_000_000];
+
+/// A ledger of so many versions: how many there are, what their listing and that of their executions
+/// takes, the memory for them, and the memory of the function.
+fn figures_of(versions: u64) -> [String; 5] {
+    let effort = Effort::of(versions);
+    let calls = |calls, time: &RangeInclusive<Duration>| {
+        let (least, most) = (span(*time.start()), span(*time.end()));
+        format!("{} calls, {least} to {most}", number(calls))
+    };
+    [
+        number(versions),
+        calls(effort.listing_calls, &effort.listing),
+        calls(effort.execution_calls, &effort.executions),
+        format!("{} MB", number(effort.bytes / 1_000_000)),
+        number(effort.function_megabytes),
+    ]
+}
+
+/// The end of the help.
+fn figures() -> String {
+    let heads = ["versions", "listing", "executions", "memory", "MemorySize"].map(str::to_owned);
+    let rows = SIZES.map(figures_of);
+    let rows: Vec<Vec<String>> = once(heads).chain(rows).map(Vec::from).collect();
+    format!(
+        "What a ledger takes, if all versions of the bucket are of the time asked for and have an \
+         execution:\n{}\nThe listing is always that of the whole bucket, or of --prefix, and is made \
+         once more if something is missing. The executions are those of the time asked for. With a \
+         smaller MemorySize than the last column says, the bucket is compared part by part, and the \
+         executions are listed for each part. A run that meets the deadline of the function goes on \
+         in the next call. Starting what is missing comes on top, at --rate.",
+        columns(&rows, &[0, 3, 4])
+    )
+}
+
+fn so_far(ledger: &Ledger) -> String {
     format!(
         "the ledger goes on: {} so far, {} missing, {} put back",
         counted(ledger.versions, "version", "versions"),
@@ -165,12 +205,12 @@ fn so_far(ledger: &LedgerReport) -> String {
     )
 }
 
-fn render(ledger: &LedgerReport, zone: &TimeZone) -> String {
-    let time = |text: &Option<String>| {
-        let time: Option<Timestamp> = text.as_deref().and_then(|text| text.parse().ok());
+fn render(ledger: &Ledger, zone: &TimeZone) -> String {
+    let time = |text: &str| {
+        let time: Result<Timestamp, _> = text.parse();
         let said =
             time.map(|time| time.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M").to_string());
-        said.unwrap_or_else(|| "?".to_owned())
+        said.unwrap_or_else(|_| "?".to_owned())
     };
     let mut rows = Vec::new();
     for (name, count, note, style) in [
@@ -235,7 +275,7 @@ fn render(ledger: &LedgerReport, zone: &TimeZone) -> String {
 mod tests {
     use super::*;
 
-    fn ledger(value: Value) -> LedgerReport {
+    fn ledger(value: Value) -> Ledger {
         serde_json::from_value(value).unwrap()
     }
 
@@ -279,6 +319,26 @@ mod tests {
             let mut open = fixed.clone();
             open[field] = value;
             assert!(!closes(&ledger(open)), "{field}");
+        }
+    }
+
+    #[test]
+    fn the_help_and_the_documents_say_what_a_ledger_takes() {
+        assert_eq!(
+            figures_of(1_000_000),
+            [
+                "1,000,000",
+                "1,000 calls, 12 s to 50 s",
+                "1,000 calls, 3 min 20 s to 8 min 20 s",
+                "26 MB",
+                "100"
+            ]
+        );
+        let operations = include_str!("../../docs/operations.md");
+        for size in SIZES {
+            let row = format!("| {} |", figures_of(size).join(" | "));
+            assert!(operations.contains(&row), "operations.md lacks {row}");
+            assert!(figures().contains(&figures_of(size)[1]));
         }
     }
 

@@ -6,11 +6,12 @@ use aws_sdk_cloudwatch::types::StateValue;
 use aws_sdk_sfn::types::ExecutionStatus;
 use clap::Args;
 use jiff::{Timestamp, tz::TimeZone};
+use redrive::Ledger;
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    aws::{Count, Dated, Depth, LastReports, LedgerReport, Options, RedriveReport, Stack},
+    aws::{Count, Dated, Depth, LastReports, Options, RedriveReport, Stack},
     failure::Failure,
     output::{
         BAD, CAUTION, GOOD, Manner, QUIET, STRONG, Verdict, clock, columns, counted, number, paint,
@@ -51,7 +52,7 @@ struct Status {
     consumer: Known<Mapping>,
     alarms: Known<Vec<Alarm>>,
     last_redrive: Known<Option<Dated<RedriveReport>>>,
-    last_ledger: Known<Option<Dated<LedgerReport>>>,
+    last_ledger: Known<Option<Dated<Ledger>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     drain: Option<Drain>,
 }
@@ -371,7 +372,7 @@ pub(crate) fn went_well(report: &RedriveReport) -> bool {
 }
 
 /// Whether every version has its end, or gets it now because it was put on the work queue.
-pub(crate) fn closes(report: &LedgerReport) -> bool {
+pub(crate) fn closes(report: &Ledger) -> bool {
     let all_put_back = report.missing > 0 && report.missing <= report.fixed;
     report.closed || report.complete && all_put_back && report.waiting + report.unknown == 0
 }
@@ -391,7 +392,7 @@ fn redrive_in_words(
     format!("{at}, {}", style.map_or(words.clone(), |style| paint(style, &words)))
 }
 
-fn ledger_in_words(last: Option<&Dated<LedgerReport>>, now: Timestamp, zone: &TimeZone) -> String {
+fn ledger_in_words(last: Option<&Dated<Ledger>>, now: Timestamp, zone: &TimeZone) -> String {
     let Some(Dated { at, report }) = last else {
         return paint(QUIET, "none within 48 hours");
     };
@@ -445,7 +446,7 @@ mod tests {
             last_redrive: Known::Value(None),
             last_ledger: Known::Value(Some(Dated {
                 at: now() - Duration::from_hours(8),
-                report: LedgerReport { versions: 412, closed: true, ..LedgerReport::default() },
+                report: Ledger { versions: 412, closed: true, ..Ledger::default() },
             })),
             drain: None,
         }
@@ -489,12 +490,12 @@ sluice in eu-west-1 at 2026-11-20 14:00:00 UTC
         let report = RedriveReport { failed: 1, ..RedriveReport::default() };
         let redrive =
             Status { last_redrive: Known::Value(Some(Dated { at: now(), report })), ..status() };
-        let report = LedgerReport {
+        let report = Ledger {
             missing: 2,
             fixed: 1,
             complete: true,
             summary: "2 missing".into(),
-            ..LedgerReport::default()
+            ..Ledger::default()
         };
         let ledger =
             Status { last_ledger: Known::Value(Some(Dated { at: now(), report })), ..status() };

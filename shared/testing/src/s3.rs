@@ -12,8 +12,8 @@ use crate::{
     world::{Answer, Request, Service, ServiceError, World, md5_hex},
 };
 
-/// Keys on one page of a listing.
-const PAGE: usize = 1_000;
+/// Keys on one page of a listing, unless a test asks for fewer.
+pub(crate) const PAGE: usize = 1_000;
 
 /// An object, in one version.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,6 +124,11 @@ impl SimulatedS3 {
     /// All objects of a bucket as JSON, by key.
     pub fn documents(&self, bucket: &str) -> BTreeMap<String, Value> {
         self.objects(bucket).iter().map(|object| (object.key.clone(), object.json())).collect()
+    }
+
+    /// A page of a listing shows no more than this. S3 may always show less than 1,000.
+    pub fn lists_at_once(&self, most: usize) {
+        self.aws.world().listed_at_once = most;
     }
 
     /// Reads of `key` are answered with this error.
@@ -246,7 +251,7 @@ fn unchunked(mut body: &[u8]) -> Vec<u8> {
 }
 
 pub(crate) fn serve(world: &mut World, request: &Request) -> Result<Answer, ServiceError> {
-    let now = world.now();
+    let (now, most) = (world.now(), world.listed_at_once);
     let Some(bucket) = world.buckets.get_mut(request.text("Bucket")) else {
         return Err(ServiceError::new("NoSuchBucket", "The specified bucket does not exist."));
     };
@@ -254,8 +259,8 @@ pub(crate) fn serve(world: &mut World, request: &Request) -> Result<Answer, Serv
         "GetObject" => read(bucket, request, true),
         "HeadObject" => read(bucket, request, false),
         "PutObject" => write(bucket, request, now),
-        "ListObjectsV2" => Ok(list(bucket, request)),
-        "ListObjectVersions" => Ok(list_versions(bucket, request)),
+        "ListObjectsV2" => Ok(list(bucket, request, most)),
+        "ListObjectVersions" => Ok(list_versions(bucket, request, most)),
         other => panic!("{other} is not simulated"),
     }
 }
@@ -303,10 +308,10 @@ fn write(bucket: &mut Bucket, request: &Request, now: Timestamp) -> Result<Answe
     Ok(Answer { status: 200, headers, body: Vec::new() })
 }
 
-fn list(bucket: &Bucket, request: &Request) -> Answer {
+fn list(bucket: &Bucket, request: &Request, most: usize) -> Answer {
     let prefix = request.text("Prefix");
     let after = request.text("ContinuationToken").max(request.text("StartAfter"));
-    let most = page_size(request);
+    let most = page_size(request, most);
     let keys = bucket.objects.keys().filter(|key| key.starts_with(prefix) && key.as_str() > after);
     let mut objects = keys.filter_map(|key| bucket.current(key));
     let page: Vec<&Object> = objects.by_ref().take(most).collect();
@@ -327,13 +332,13 @@ fn list(bucket: &Bucket, request: &Request) -> Answer {
     Answer { status: 200, headers, body: xml.into_bytes() }
 }
 
-fn page_size(request: &Request) -> usize {
-    request.text("MaxKeys").parse().map_or(PAGE, |most: usize| most.min(PAGE))
+fn page_size(request: &Request, most: usize) -> usize {
+    request.text("MaxKeys").parse().map_or(most, |asked: usize| asked.min(most))
 }
 
 /// All versions by key, and of each key the newest first:
 /// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectVersions.html>
-fn list_versions(bucket: &Bucket, request: &Request) -> Answer {
+fn list_versions(bucket: &Bucket, request: &Request, most: usize) -> Answer {
     let prefix = request.text("Prefix");
     let (key_marker, version_marker) = (request.text("KeyMarker"), request.text("VersionIdMarker"));
     let keys = bucket.objects.iter().filter(|(key, _)| key.starts_with(prefix));
@@ -347,7 +352,7 @@ fn list_versions(bucket: &Bucket, request: &Request) -> Answer {
         is_behind_marker |= !version_marker.is_empty() && is_at(object);
         is_behind
     });
-    let page: Vec<&Object> = rest.by_ref().take(page_size(request)).collect();
+    let page: Vec<&Object> = rest.by_ref().take(page_size(request, most)).collect();
     let is_truncated = rest.next().is_some();
     let is_encoded = request.text("EncodingType") == "url";
     let key_of = |object: &Object| {

@@ -42,6 +42,8 @@ pub(crate) struct World {
     pub(crate) moved: Vec<sqs::Moved>,
     pub(crate) step_functions: step_functions::State,
     pub(crate) buckets: BTreeMap<String, s3::Bucket>,
+    /// Objects or versions on a page of a listing, at most.
+    pub(crate) listed_at_once: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +94,7 @@ impl World {
             moved: Vec::new(),
             step_functions: step_functions::State::default(),
             buckets: BTreeMap::new(),
+            listed_at_once: s3::PAGE,
         }
     }
 

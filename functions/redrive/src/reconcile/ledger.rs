@@ -13,9 +13,10 @@ use super::{Scope, entries::End, uploads::Written};
 const MAX_NAMED: usize = 20;
 
 /// The answer. Every version is counted in exactly one of `succeeded`, `running`, `failed`,
-/// `deadLetters`, `archived`, `aborted`, `waiting`, `missing` and `unknown`.
+/// `deadLetters`, `archived`, `aborted`, `waiting`, `missing` and `unknown`. Whoever reads it may be
+/// older or newer than what wrote it, so any field may be absent.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", default)]
 pub struct Ledger {
     pub mode: String,
     /// In words.

@@ -6,15 +6,17 @@
 //! dead-letter queues hold. A version of which none of them knows is missing, and is put on the work
 //! queue: should it turn up after all, it collapses with its repeat, because ids are deterministic.
 
+mod effort;
 mod entries;
 mod ledger;
 mod progress;
+mod ranges;
 mod uploads;
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, mem, time::Duration};
 
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
-use futures::{StreamExt, stream};
+use futures::{StreamExt, future::try_join_all, stream};
 use jiff::{SignedDuration, Timestamp};
 use messages::{Event, EventId, Version};
 use platform::{InWords, Message, Pacer};
@@ -23,14 +25,16 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{info, warn};
 
 pub(crate) use self::entries::ENTRY_BYTES;
+pub use self::{
+    effort::Effort,
+    ledger::{Ledger, Missing},
+    uploads::Uploads,
+};
 use self::{
     entries::{End, Entries, Fact},
     progress::{Phase, Progress},
-    uploads::{Place, Written},
-};
-pub use self::{
-    ledger::{Ledger, Missing},
-    uploads::Uploads,
+    ranges::Ranges,
+    uploads::Written,
 };
 use crate::{
     Archive, DeadLetterQueue, Error, Redriver,
@@ -182,30 +186,43 @@ impl Reconciler<'_> {
         loop {
             let phase = progress.phase.clone();
             progress.phase = match phase {
-                Phase::Writes(after) => self.list_writes(progress, after).await?,
+                Phase::Writes(ranges) => self.list_writes(progress, ranges).await?,
                 Phase::Executions(token) => self.list_executions(progress, token).await?,
                 Phase::Count => self.count(progress).await?,
-                Phase::Name(after) => {
-                    if let Some(after) = self.name(progress, after, pacer.as_ref()).await? {
-                        Phase::Name(after)
+                Phase::Name(ranges) => {
+                    let ranges = self.name(progress, ranges, pacer.as_ref()).await?;
+                    if !ranges.is_empty() {
+                        Phase::Name(ranges)
+                    } else if progress.rest.is_empty() {
+                        return Ok(());
                     } else {
                         progress.entries = Entries::default();
-                        let Some(place) = progress.next_part.take() else { return Ok(()) };
-                        progress.begin = place.clone();
-                        Phase::Writes(place)
+                        progress.begin = mem::take(&mut progress.rest);
+                        Phase::Writes(progress.begin.clone())
                     }
                 }
             };
         }
     }
 
-    /// A page of what was written, to the entries of this part of the bucket.
-    async fn list_writes(&self, progress: &mut Progress, after: Place) -> Step<Phase> {
+    /// A page of each of the ranges whose turn it is, in the order of their keys. The ranges then go
+    /// on behind it.
+    async fn list(&self, scope: &Scope, ranges: &mut Ranges) -> Step<Vec<Written>> {
+        let prefix = self.prefix(scope);
+        let pages = ranges
+            .front()
+            .map(|range| self.patiently(async || self.uploads.page(prefix, range).await));
+        let pages = try_join_all(pages).await?;
+        let (written, next): (Vec<_>, Vec<_>) =
+            pages.into_iter().map(|page| (page.written, page.next)).unzip();
+        ranges.go_on(next);
+        Ok(written.into_iter().flatten().collect())
+    }
+
+    /// Some pages of what was written, to the entries of this part of the bucket.
+    async fn list_writes(&self, progress: &mut Progress, mut ranges: Ranges) -> Step<Phase> {
         let Scope { since, until, .. } = progress.scope;
-        let page = self
-            .patiently(async || self.uploads.page(self.prefix(&progress.scope), &after).await)
-            .await?;
-        for written in page.written {
+        for written in self.list(&progress.scope, &mut ranges).await? {
             if written.at < since || written.at >= until || !self.uploads.include(&written) {
                 continue;
             }
@@ -225,18 +242,14 @@ impl Reconciler<'_> {
                 }
             }
         }
-        match page.next {
-            Some(next) if progress.entries.len() < self.redriver.config.most_entries => {
-                Ok(Phase::Writes(next))
-            }
-            next => {
-                progress.next_part = next;
-                progress.entries.sort();
-                // What was never written was never started.
-                let is_empty = progress.entries.len() == 0;
-                Ok(if is_empty { Phase::Count } else { Phase::Executions(None) })
-            }
+        if !ranges.is_empty() && progress.entries.len() < self.redriver.config.most_entries {
+            return Ok(Phase::Writes(ranges));
         }
+        progress.rest = ranges;
+        progress.entries.sort();
+        // What was never written was never started.
+        let is_empty = progress.entries.len() == 0;
+        Ok(if is_empty { Phase::Count } else { Phase::Executions(None) })
     }
 
     /// What is listed. Nothing outside of the prefix of the stack is an upload.
@@ -298,10 +311,13 @@ impl Reconciler<'_> {
         } else {
             progress.ledger.missing += old + young;
         }
-        if progress.ledger.missing == missing_before {
-            progress.entries = Entries::default();
-        }
-        Ok(Phase::Name(progress.begin.clone()))
+        // What the part holds is listed once more only for what is to be named.
+        let is_missing = progress.ledger.missing > missing_before;
+        Ok(Phase::Name(if is_missing {
+            progress.begin.without(&progress.rest)
+        } else {
+            Ranges::default()
+        }))
     }
 
     /// Notes what the documents of the archive are about. A write has its document on the day of its
@@ -381,22 +397,16 @@ impl Reconciler<'_> {
         Ok(seen.len() as u64)
     }
 
-    /// Names what is missing on a page of the listing, and puts it on the work queue. Returns where
-    /// to go on.
+    /// Names what is missing on some pages of the listing, and puts it on the work queue. Returns
+    /// where to go on.
     async fn name(
         &self,
         progress: &mut Progress,
-        after: Place,
+        mut ranges: Ranges,
         pacer: Option<&Pacer>,
-    ) -> Step<Option<Place>> {
-        if progress.entries.len() == 0 {
-            return Ok(None);
-        }
-        let page = self
-            .patiently(async || self.uploads.page(self.prefix(&progress.scope), &after).await)
-            .await?;
-        let missing: Vec<(&Written, Event)> = page
-            .written
+    ) -> Step<Ranges> {
+        let written = self.list(&progress.scope, &mut ranges).await?;
+        let missing: Vec<(&Written, Event)> = written
             .iter()
             .filter_map(|written| {
                 let mut event = self.event(written)?;
@@ -412,10 +422,7 @@ impl Reconciler<'_> {
                 progress.name(written, event);
             }
         }
-        let reaches_next_part = |next: &Place| {
-            progress.next_part.as_ref().is_some_and(|part| next == part || next.is_after(part))
-        };
-        Ok(page.next.filter(|next| !reaches_next_part(next)))
+        Ok(ranges)
     }
 
     /// The event of a write, if its id can be computed.

@@ -4,11 +4,7 @@ use messages::Event;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use super::{
-    Ledger, Scope,
-    entries::Entries,
-    uploads::{Place, Written},
-};
+use super::{Ledger, Scope, entries::Entries, ranges::Ranges, uploads::Written};
 use crate::{Error, archive::ArchiveError};
 
 /// Missing writes that have a line in the log each.
@@ -22,9 +18,9 @@ pub(super) struct Progress {
     /// What is counted of the parts that are done.
     pub(super) ledger: Ledger,
     pub(super) phase: Phase,
-    /// Where the part of the bucket begins that is under way, and the one after it.
-    pub(super) begin: Place,
-    pub(super) next_part: Option<Place>,
+    /// What was left of the bucket when the part began that is under way, and what is left behind it.
+    pub(super) begin: Ranges,
+    pub(super) rest: Ranges,
     /// How many missing writes have their line in the log.
     named: u64,
     #[serde(skip)]
@@ -35,22 +31,23 @@ pub(super) struct Progress {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) enum Phase {
-    /// To list what was written, after this place.
-    Writes(Place),
+    /// To list what was written there.
+    Writes(Ranges),
     /// To list executions, from the page of this token on.
     Executions(Option<String>),
     /// To look at documents and dead letters, and to count.
     Count,
     /// To list once more, and to name what is missing and put it on the work queue.
-    Name(Place),
+    Name(Ranges),
 }
 
 impl Progress {
     pub(super) fn new(scope: Scope) -> Self {
         let ledger = Ledger::of(&scope);
-        let begin = Place::default();
+        let begin = Ranges::whole();
         let phase = Phase::Writes(begin.clone());
-        Self { scope, ledger, phase, begin, next_part: None, named: 0, entries: Entries::default() }
+        let (rest, entries) = (Ranges::default(), Entries::default());
+        Self { scope, ledger, phase, begin, rest, named: 0, entries }
     }
 
     /// Names a missing write in the log and in the answer, as far as there is room.

@@ -9,7 +9,11 @@ use aws_sdk_s3::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::ranges::Range;
 use crate::executions::timestamp;
+
+/// Versions on one page: <https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectVersions.html>.
+pub(super) const PAGE: u64 = 1_000;
 
 /// The objects that are uploads: those that the stack is notified of.
 #[derive(Debug, Clone)]
@@ -34,10 +38,11 @@ pub(super) struct Written {
     pub(super) at: Timestamp,
 }
 
-/// A place in the listing: what follows comes after this version.
+/// A place in the listing: what follows comes after this version, or without one after all versions
+/// of this key, which need not exist.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Place {
-    key: Option<String>,
+    pub(super) key: Option<String>,
     version_id: Option<String>,
 }
 
@@ -49,9 +54,8 @@ pub(super) struct Page {
 }
 
 impl Place {
-    /// Whether it is further on, at another key. S3 lists keys in the order of their UTF-8 bytes.
-    pub(super) fn is_after(&self, other: &Self) -> bool {
-        self.key > other.key
+    pub(super) fn behind(key: String) -> Self {
+        Self { key: Some(key), version_id: None }
     }
 }
 
@@ -68,12 +72,14 @@ impl Uploads {
         }
     }
 
-    /// A page of at most 1,000 versions, by key and of each key the newest first.
+    /// A page of at most 1,000 versions of a range, by key and of each key the newest first. S3 lists
+    /// keys in the order of their UTF-8 bytes, and that is how texts compare.
     pub(super) async fn page(
         &self,
         prefix: &str,
-        after: &Place,
+        range: &Range,
     ) -> Result<Page, SdkError<ListObjectVersionsError>> {
+        let after = &range.after;
         let answer = self
             .client
             .list_object_versions()
@@ -85,10 +91,12 @@ impl Uploads {
             .encoding_type(EncodingType::Url)
             .send()
             .await?;
-        read_page(answer).map_err(|problem| {
+        let mut page = read_page(answer).map_err(|problem| {
             let problem = format!("the listing of the bucket cannot be read: {problem}");
             SdkError::construction_failure(BuildError::other(problem))
-        })
+        })?;
+        page.written.retain(|written| range.reaches(&written.key));
+        Ok(page)
     }
 
     /// Whether S3 notifies of writes like this one.

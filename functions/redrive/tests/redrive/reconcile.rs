@@ -1,6 +1,7 @@
 //! The ledger: what was written to the bucket, against what became of it.
 
 use messages::EventId;
+use proptest::prelude::*;
 use redrive::{Ledger, Missing};
 use testing::Object;
 
@@ -261,6 +262,68 @@ async fn a_bucket_that_does_not_fit_into_memory_is_compared_part_by_part() {
     assert_eq!((ledger.versions, ledger.succeeded), (3_500, 1_750));
     assert_eq!((ledger.missing, ledger.fixed, stack.events().len()), (1_750, 1_750, 1_750));
     assert!(stack.aws.count("ListExecutions") >= 4 * 2);
+}
+
+/// Every version is looked at once and put on the work queue once: whatever the keys are, wherever
+/// the listing is cut, and wherever a run has to stop.
+async fn each_once(versions: BTreeMap<String, usize>, page: usize, most_entries: usize, rate: u32) {
+    let mut stack = stack();
+    stack.config.most_entries = most_entries;
+    stack.aws.s3().lists_at_once(page);
+    let mut written = Vec::new();
+    for (key, versions) in &versions {
+        for version in 0..*versions {
+            let version = format!("v{version}");
+            stack.aws.s3().has(UPLOADS, Object::new(key, b"{}").version(&version));
+            written.push(EventId::of_write(UPLOADS, key, &version).to_string());
+        }
+    }
+    stack.reaches(LATER.parse().expect("a time")).await;
+    // Two or three rounds of the listing, and a run has to stop.
+    stack.aws.answers_within(Duration::from_secs(1)..=Duration::from_secs(4));
+    let mut request = json!({ "mode": "reconcile", "fix": true, "maxPerSecond": rate });
+    let last = loop {
+        let found =
+            ledger(invoke_for(&stack, &request, Duration::from_secs(20)).await.expect("one"));
+        let Some(next) = found.next else { break found };
+        request = json!({ "mode": "reconcile", "next": next });
+    };
+    let count = written.len() as u64;
+    assert_eq!((last.versions, last.missing, last.fixed), (count, count, count));
+    let mut started: Vec<String> = stack
+        .events()
+        .iter()
+        .map(|event| event["id"].as_str().expect("an id").to_owned())
+        .collect();
+    started.sort();
+    written.sort();
+    assert_eq!(started, written);
+}
+
+/// Keys of odd characters, and those at which the listing is likely to be cut.
+fn keys() -> impl Strategy<Value = String> {
+    let odd = ["a", "/", "0", " ", "%", "+", "\u{1}", "\x7f", "상", "\u{10ffff}"];
+    let odd = prop::collection::vec(prop::sample::select(odd.to_vec()), 1..5);
+    prop_oneof![odd.prop_map(|characters| characters.concat()), "[a-h]{1,2}"]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+
+    #[test]
+    fn every_version_is_listed_once_wherever_the_listing_is_cut(
+        versions in prop::collection::btree_map(keys(), 1_usize..4, 1..30),
+        page in 1_usize..6,
+        most_entries in 10_usize..60,
+        rate in 2_u32..50,
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .expect("runtime");
+        runtime.block_on(each_once(versions, page, most_entries, rate));
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
+use redrive::Ledger;
 use serde::{Deserialize, Serialize};
 
 use super::Stack;
@@ -36,46 +37,13 @@ pub(crate) struct RedriveReport {
     pub(crate) moved_nothing: bool,
 }
 
-/// What a run of the ledger answers, in mode `reconcile`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(crate) struct LedgerReport {
-    pub(crate) mode: String,
-    pub(crate) since: Option<String>,
-    pub(crate) until: Option<String>,
-    pub(crate) versions: u64,
-    pub(crate) succeeded: u64,
-    pub(crate) running: u64,
-    pub(crate) failed: u64,
-    pub(crate) dead_letters: u64,
-    pub(crate) archived: u64,
-    pub(crate) aborted: u64,
-    pub(crate) waiting: u64,
-    pub(crate) missing: u64,
-    pub(crate) fixed: u64,
-    pub(crate) unknown: u64,
-    pub(crate) closed: bool,
-    pub(crate) complete: bool,
-    pub(crate) next: Option<String>,
-    pub(crate) first_missing: Vec<MissingVersion>,
-    pub(crate) summary: String,
-    pub(crate) duration_ms: u64,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(crate) struct MissingVersion {
-    pub(crate) key: String,
-    pub(crate) version_id: Option<String>,
-}
-
 /// The newest reports in the log of the redrive.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct LastReports {
     pub(crate) redrive: Option<Dated<RedriveReport>>,
     /// The newest that EventBridge has started.
     pub(crate) nightly: Option<Dated<RedriveReport>>,
-    pub(crate) ledger: Option<Dated<LedgerReport>>,
+    pub(crate) ledger: Option<Dated<Ledger>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -103,7 +71,7 @@ impl LastReports {
     fn newest<'a>(reports: impl Iterator<Item = (Timestamp, &'a str)>) -> Self {
         let mut last = Self::default();
         for (at, text) in reports {
-            if let Ok(report) = serde_json::from_str::<LedgerReport>(text)
+            if let Ok(report) = serde_json::from_str::<Ledger>(text)
                 && report.mode == "reconcile"
             {
                 last.ledger = Some(Dated { at, report });
