@@ -259,7 +259,7 @@ fn acknowledged<E>(
 }
 
 /// A message as Lambda gives it to a function.
-fn record(message: &Value) -> Value {
+pub(crate) fn record(message: &Value) -> Value {
     let attributes = message["MessageAttributes"].as_object().into_iter().flatten();
     let attributes: Map<String, Value> = attributes
         .map(|(name, value)| {
