@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent};
 use futures::{StreamExt, stream};
@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use platform::{Deadline, Metrics, Queue};
 use tokio::time::Instant;
 
-use crate::{Config, Outcome, metrics, record::Record, start::Batch, verdict::Verdict};
+use crate::{Config, Outcome, Pace, metrics, record::Record, start::Batch, verdict::Verdict};
 
 /// Time reserved for sending copies and dead letters, and for the answer after that.
 const SETTLE_RESERVE: Duration = Duration::from_secs(4);
@@ -20,6 +20,8 @@ const ANSWER_RESERVE: Duration = Duration::from_millis(500);
 #[derive(Debug, Clone)]
 pub struct Consumer {
     pub config: Config,
+    /// What this environment has learnt so far; invocations share it.
+    pub pace: Arc<Pace>,
     pub metrics: Metrics,
     pub step_functions: aws_sdk_sfn::Client,
     pub s3: aws_sdk_s3::Client,

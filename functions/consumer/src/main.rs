@@ -1,5 +1,7 @@
+use std::sync::Arc;
+
 use aws_lambda_events::event::sqs::SqsEvent;
-use consumer::{Config, Consumer};
+use consumer::{Config, Consumer, Pace};
 use jiff::Timestamp;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use platform::{Deadline, Metrics, Queue, Settings};
@@ -12,11 +14,12 @@ async fn main() -> Result<(), Error> {
         let sqs = aws_sdk_sqs::Client::new(&sdk);
         Ok::<_, Error>(Consumer {
             config: Config::read(settings),
+            pace: Arc::new(Pace::default()),
             metrics: Metrics::new(
                 settings.required("METRICS_NAMESPACE"),
                 settings.required("AWS_LAMBDA_FUNCTION_NAME"),
             ),
-            step_functions: aws_sdk_sfn::Client::new(&sdk),
+            step_functions: consumer::step_functions_client((&sdk).into()),
             s3: aws_sdk_s3::Client::new(&sdk),
             work_queue: Queue::new(sqs.clone(), settings.required("WORK_QUEUE_URL")),
             dead_letter_queue: Queue::new(sqs, settings.required("DEAD_LETTER_QUEUE_URL")),

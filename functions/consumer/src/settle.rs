@@ -1,11 +1,16 @@
 //! Does what the verdicts ask for, and has it confirmed.
 
+use std::ops::RangeInclusive;
+
 use jiff::Timestamp;
 use messages::{DEFERRALS, DEFERRED_SINCE, ErrorClass};
 use platform::{Attribute, Message};
 use tokio::time::Instant;
 
-use crate::{Consumer, Outcome, record::Record, verdict::Verdict};
+use crate::{Cause, Consumer, Outcome, record::Record, verdict::Verdict};
+
+/// After so many seconds comes back what had no turn.
+const SOON: RangeInclusive<u64> = 1..=2;
 
 /// What is sent for the records of a batch, each message with the index of its record.
 #[derive(Debug, Default)]
@@ -24,12 +29,14 @@ impl Consumer {
         now: Timestamp,
     ) -> Vec<Outcome> {
         let mut outbox = Outbox::default();
+        let are_some_started =
+            verdicts.iter().any(|(_, verdict)| *verdict == Verdict::Done(Outcome::Started));
         let mut outcomes: Vec<Outcome> = verdicts
             .into_iter()
             .enumerate()
             .map(|(index, (record, verdict))| {
                 let verdict = self.expire(record, verdict, now);
-                self.pack(&mut outbox, index, record, verdict, now)
+                self.pack(&mut outbox, index, record, verdict, (now, are_some_started))
             })
             .collect();
 
@@ -84,7 +91,7 @@ impl Consumer {
         index: usize,
         record: &Record<'_>,
         verdict: Verdict,
-        now: Timestamp,
+        (now, are_some_started): (Timestamp, bool),
     ) -> Outcome {
         match verdict {
             Verdict::Done(outcome) => outcome,
@@ -98,7 +105,8 @@ impl Consumer {
                 Outcome::Failed { reason: format!("{cause}: {reason}") }
             }
             Verdict::Defer { cause, reason, .. } => {
-                let (copy, delay_seconds) = self.deferred_copy(record, now);
+                let delay_seconds = self.delay(record, cause, are_some_started);
+                let copy = deferred_copy(record, delay_seconds, now);
                 outbox.to_work_queue.push((index, copy));
                 Outcome::Deferred { cause, reason, delay_seconds }
             }
@@ -118,15 +126,14 @@ impl Consumer {
         }
     }
 
-    fn deferred_copy(&self, record: &Record<'_>, now: Timestamp) -> (Message, u64) {
-        let deferrals = record.deferrals();
-        let delay = self.config.backoff.seconds(deferrals, fastrand::f64());
-        let since = record.deferred_since().unwrap_or(now);
-        let mut copy = record.copy();
-        copy.set(DEFERRALS, Attribute::number(deferrals.saturating_add(1)));
-        copy.set(DEFERRED_SINCE, Attribute::text(&since.to_string()));
-        copy.delay_seconds = i32::try_from(delay).ok();
-        (copy, delay)
+    /// Seconds until a message is shown again. While Step Functions grants some starts and refuses
+    /// others, this is no back-off: the message only needs another consumer, or this one later, and
+    /// what has waited longest must not wait longest again.
+    fn delay(&self, record: &Record<'_>, cause: Cause, are_some_started: bool) -> u64 {
+        if cause == Cause::Throttled && are_some_started && self.pace.is_limited() {
+            return fastrand::u64(SOON);
+        }
+        self.config.backoff.seconds(record.deferrals(), fastrand::f64())
     }
 
     /// A message for each event. The attributes go with each of them, so that the count of redrives
@@ -141,6 +148,15 @@ impl Consumer {
         };
         record.events.iter().map(one).collect()
     }
+}
+
+fn deferred_copy(record: &Record<'_>, delay_seconds: u64, now: Timestamp) -> Message {
+    let since = record.deferred_since().unwrap_or(now);
+    let mut copy = record.copy();
+    copy.set(DEFERRALS, Attribute::number(record.deferrals().saturating_add(1)));
+    copy.set(DEFERRED_SINCE, Attribute::text(&since.to_string()));
+    copy.delay_seconds = i32::try_from(delay_seconds).ok();
+    copy
 }
 
 fn unconfirmed(outcome: &Outcome, error: &str) -> Outcome {

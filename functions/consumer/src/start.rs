@@ -4,6 +4,7 @@ use std::{
     any::Any,
     panic::AssertUnwindSafe,
     sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
 use futures::FutureExt;
@@ -19,12 +20,19 @@ use crate::{
 /// event may just be unlucky, but each may cost several time-outs, which add up.
 const UNAVAILABLE_BEFORE_CLOSING: usize = 2;
 
+/// How long the starts of a batch, or of a message of a FIFO queue, may wait for their turns while
+/// Step Functions throttles. The wait is billed, and what has had no turn goes back to the queue,
+/// where waiting is free.
+const PATIENCE: Duration = Duration::from_secs(3);
+
 /// What the records of one batch have in common.
 #[derive(Debug)]
 pub(crate) struct Batch<'a> {
     consumer: &'a Consumer,
     /// When the last start must have been answered.
     start_by: Instant,
+    /// When the last start may be tried that has waited for its turn; none on a FIFO queue.
+    wait_until: Option<Instant>,
     pacer: Option<Pacer>,
     refusals: Mutex<Refusals>,
 }
@@ -42,6 +50,7 @@ impl<'a> Batch<'a> {
         Self {
             consumer,
             start_by,
+            wait_until: (!consumer.work_queue.is_fifo()).then(|| Instant::now() + PATIENCE),
             pacer: consumer.config.start_rate_per_second.map(Pacer::new),
             refusals: Mutex::default(),
         }
@@ -110,7 +119,7 @@ impl<'a> Batch<'a> {
         if let Some(verdict) = self.closed() {
             return verdict;
         }
-        let verdict = match self.read_and_start(event).await {
+        let verdict = match Box::pin(self.read_and_start(event)).await {
             Ok(outcome) => Verdict::Done(outcome),
             Err(verdict) => verdict,
         };
@@ -127,7 +136,7 @@ impl<'a> Batch<'a> {
     }
 
     async fn read_and_start(&self, event: &Event) -> Result<Outcome, Verdict> {
-        let Consumer { s3, step_functions, config, .. } = self.consumer;
+        let Consumer { s3, step_functions, config, pace, .. } = self.consumer;
         let content = match object::read(s3, event, config).await {
             // Other objects may well be readable, unless S3 is away.
             Err(verdict @ Verdict::Defer { cause: Cause::Unavailable, .. }) => {
@@ -136,6 +145,43 @@ impl<'a> Batch<'a> {
             read => read?,
         };
         let input = input(event, &content).map_err(Verdict::fail)?;
+        // On a FIFO queue, a group that waited before must not use up the time of this one.
+        let wait_until = self.wait_until.unwrap_or_else(|| Instant::now() + PATIENCE);
+        let mut refusal = Verdict::Defer {
+            cause: Cause::Throttled,
+            reason: "no turn was left at the rate that Step Functions allows".to_owned(),
+            tried: false,
+        };
+        while let Some(turn) = self.turn_before(wait_until).await? {
+            // Asked again: a neighbour may have been refused while this one waited.
+            if let Some(verdict) = self.closed() {
+                return Err(verdict);
+            }
+            let answer = step_functions
+                .start_execution()
+                .state_machine_arn(&config.state_machine_arn)
+                .name(event.execution_name())
+                .input(&input)
+                .send()
+                .await;
+            match answer.map_err(|error| Verdict::of_start_error(&error)) {
+                Ok(_) => {
+                    pace.is_granted();
+                    return Ok(Outcome::Started);
+                }
+                // It is tried again when its next turn comes.
+                Err(throttled @ Verdict::Defer { cause: Cause::Throttled, .. }) => {
+                    pace.is_refused(turn);
+                    refusal = throttled;
+                }
+                Err(verdict) => return Err(self.remember(verdict)),
+            }
+        }
+        Err(refusal)
+    }
+
+    /// Waits for the turn of a start and tells when it came; none if Step Functions allows no more.
+    async fn turn_before(&self, wait_until: Instant) -> Result<Option<Instant>, Verdict> {
         if let Some(pacer) = &self.pacer
             && !pacer.turn_before(self.start_by).await
         {
@@ -145,21 +191,7 @@ impl<'a> Batch<'a> {
                 tried: false,
             });
         }
-        // Asked again: a neighbour may have been refused while this one read its object.
-        if let Some(verdict) = self.closed() {
-            return Err(verdict);
-        }
-        let answer = step_functions
-            .start_execution()
-            .state_machine_arn(&config.state_machine_arn)
-            .name(event.execution_name())
-            .input(input)
-            .send()
-            .await;
-        match answer {
-            Ok(_) => Ok(Outcome::Started),
-            Err(error) => Err(self.remember(Verdict::of_start_error(&error))),
-        }
+        Ok(self.consumer.pace.turn_before(wait_until.min(self.start_by)).await)
     }
 
     /// Whether the event has its execution. If nobody can tell (executions of an EXPRESS machine
@@ -193,8 +225,8 @@ impl<'a> Batch<'a> {
         verdict
     }
 
-    /// The verdict about every further start once the batch is closed: what is throttled is not
-    /// asked again and again. The groups of a FIFO queue are each tried all the same: there, what is
+    /// The verdict about every further start once the batch is closed: what is refused to all is not
+    /// asked for again and again. The groups of a FIFO queue are each tried all the same: there, what is
     /// not tried costs a receive like what is refused.
     fn closed(&self) -> Option<Verdict> {
         if self.consumer.work_queue.is_fifo() {

@@ -11,7 +11,7 @@ use std::{
 
 use aws_lambda_events::event::sqs::SqsEvent;
 use aws_sdk_sfn::config::retry::{RetryPartition, TokenBucket};
-use consumer::{Config, Consumer};
+use consumer::{Config, Consumer, Pace, step_functions_client};
 use fastrand::Rng;
 use platform::{Deadline, Metrics, Queue, Settings};
 use serde_json::{Value, json};
@@ -327,8 +327,9 @@ fn environment(aws: &Aws) -> Consumer {
     let (work, dead) = (aws.work_queue(), aws.dead_letter_queue());
     Consumer {
         config,
+        pace: Arc::new(Pace::default()),
         metrics: Metrics::to("Sluice", "consumer", std::io::sink()),
-        step_functions: aws_sdk_sfn::Client::from_conf(client.build()),
+        step_functions: step_functions_client(client),
         s3: aws.s3().client(),
         work_queue: Queue::new(work.client(), work.url()),
         dead_letter_queue: Queue::new(dead.client(), dead.url()),

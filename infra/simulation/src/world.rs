@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use consumer::Consumer;
+use consumer::{Consumer, Pace, step_functions_client};
 use fastrand::Rng;
 use forwarder::Forwarder;
 use futures::{FutureExt, future::poll_fn};
@@ -340,8 +340,11 @@ impl Functions {
             },
             consumer: Consumer {
                 config: consumer,
+                pace: Arc::new(Pace::default()),
                 metrics: metrics("consumer"),
-                step_functions: aws.step_functions().client(),
+                step_functions: step_functions_client(
+                    aws.step_functions().client().config().to_builder(),
+                ),
                 s3: aws.s3().client(),
                 work_queue: queue(&work),
                 dead_letter_queue: queue(letters),

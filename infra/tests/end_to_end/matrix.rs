@@ -285,7 +285,7 @@ async fn a_device_keeps_its_order(sluice: &Sluice) {
             .await;
         writes.push(write);
     }
-    // Not throttled: that would hold up the whole batch, ordered or not.
+    // Not throttled: that would slow down what else starts, ordered or not.
     let broken = Fault::Refused { status: 500, code: "InternalServerError" };
     let first = &writes[0].event_id;
     let _fault = sluice.proxy().inject_times(SDK_ATTEMPTS, "StartExecution", first, broken);

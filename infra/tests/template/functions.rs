@@ -2,10 +2,11 @@
 //! lines and archive documents.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lambda_events::event::sqs::SqsEvent;
-use consumer::Consumer;
+use consumer::{Consumer, Pace, step_functions_client};
 use forwarder::Forwarder;
 use platform::{Deadline, Metrics, Queue, Settings};
 use redrive::{Answer, Archive, DeadLetterQueue, Executions, Redriver, Uploads};
@@ -114,8 +115,11 @@ impl World {
         let settings = |name: &str| self.machine(name);
         let consumer = Consumer {
             config: Settings::from_lookup(&settings, consumer::Config::read).unwrap(),
+            pace: Arc::new(Pace::default()),
             metrics: self.metrics("ConsumerFunction"),
-            step_functions: self.aws.step_functions().client(),
+            step_functions: step_functions_client(
+                self.aws.step_functions().client().config().to_builder(),
+            ),
             s3: self.aws.s3().client(),
             work_queue: self.work_queue(),
             dead_letter_queue: self.dead_letter_queue(),
@@ -127,7 +131,7 @@ impl World {
         self.aws.step_functions().fails("broken", "SomeNewException");
         let mut poison = record("poison");
         poison["body"] = json!("poison");
-        // Each in an invocation of its own: what follows a throttled start is deferred unasked.
+        // Each in an invocation of its own.
         for record in [record("started"), record("throttled"), record("broken"), poison] {
             let batch: SqsEvent = serde_json::from_value(json!({ "Records": [record] })).unwrap();
             consumer.handle(batch, deadline(), self.aws.now()).await.unwrap();

@@ -8,10 +8,10 @@ mod outcomes;
 mod settlement;
 mod tables;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent};
-use consumer::{Config, Consumer, Error};
+use consumer::{Config, Consumer, Error, Pace};
 use jiff::Timestamp;
 use platform::{Deadline, Metrics, Queue, Settings};
 use serde_json::{Value, json};
@@ -50,8 +50,11 @@ fn consumer(aws: &Aws, config: Config, metrics: &Lines) -> Consumer {
     let (work, dead) = (aws.work_queue(), aws.dead_letter_queue());
     Consumer {
         config,
+        pace: Arc::new(Pace::default()),
         metrics: Metrics::to("Sluice", "consumer", metrics.clone()),
-        step_functions: aws.step_functions().client(),
+        step_functions: consumer::step_functions_client(
+            aws.step_functions().client().config().to_builder(),
+        ),
         s3: aws.s3().client(),
         work_queue: Queue::new(work.client(), work.url()),
         dead_letter_queue: Queue::new(dead.client(), dead.url()),

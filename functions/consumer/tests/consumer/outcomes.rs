@@ -65,13 +65,70 @@ async fn seven_messages_seven_outcomes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_the_first_throttle_the_rest_of_the_batch_is_not_asked_again() {
+async fn a_throttled_start_is_tried_again_when_its_next_turn_comes() {
+    let aws = Aws::new();
+    aws.when("StartExecution").about("b").times(3).fails("ThrottlingException");
+    let begin = Instant::now();
+    assert!(consume(&aws, ["a", "b", "c", "d"].map(record).to_vec()).await.is_empty());
+    assert_eq!(deferred_and_dead(&aws), (0, 0));
+    assert_eq!(aws.step_functions().started().len(), 4);
+    assert_eq!(aws.count("StartExecution"), 7);
+    assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+}
+
+/// Nothing is granted, so the delays are those of an outage.
+#[tokio::test(start_paused = true)]
+async fn what_has_no_turn_for_three_seconds_is_deferred() {
+    let aws = Aws::new();
+    aws.when("StartExecution").fails("ThrottlingException");
+    let begin = Instant::now();
+    let records: Vec<Value> = (0..10).map(|n| record(&format!("k{n}"))).collect();
+    assert!(consume(&aws, records).await.is_empty());
+    assert!(begin.elapsed() < Duration::from_millis(3_100), "{:?}", begin.elapsed());
+    assert_eq!(deferred_and_dead(&aws), (10, 0));
+    let delays = delays(&aws);
+    assert!(delays.iter().all(|delay| (4..=8).contains(delay)), "{delays:?}");
+    // Ten at once, and then ever fewer. The SDK's own retries would be three times as many.
+    assert!(aws.count("StartExecution") < 25, "{}", aws.count("StartExecution"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_others_are_started_what_has_no_turn_comes_back_soon() {
     let aws = Aws::new();
     aws.step_functions().throttles("b");
-    let failures = consume_in_sequence(&aws, ["a", "b", "c", "d"].map(record).to_vec()).await;
-    assert!(failures.is_empty());
-    assert_eq!(aws.step_functions().tried_keys(), ["a", "b"]);
-    assert_eq!(aws.work_queue().messages().len(), 3);
+    assert!(consume(&aws, ["a", "b", "c"].map(record).to_vec()).await.is_empty());
+    assert!(matches!(delays(&aws)[..], [1..=2]), "{:?}", delays(&aws));
+
+    // What S3 throttles has a back-off.
+    let aws = Aws::new();
+    aws.when("GetObject").about("b").fails("SlowDown");
+    assert!(consume(&aws, ["a", "b", "c"].map(record).to_vec()).await.is_empty());
+    assert!(matches!(delays(&aws)[..], [4..=8]), "{:?}", delays(&aws));
+}
+
+#[tokio::test(start_paused = true)]
+async fn invocations_of_one_environment_share_what_it_has_learnt() {
+    let aws = Aws::new();
+    let consumer = consumer(&aws, config(&aws), &Lines::default());
+    let batch = async |name: &str| {
+        let begin = Instant::now();
+        let records: Vec<Value> = (0..10).map(|n| record(&format!("{name}{n}"))).collect();
+        let answer = handle(&consumer, &aws, event(&records), deadline(), now()).await;
+        assert!(answer.expect("an answer").batch_item_failures.is_empty());
+        begin.elapsed()
+    };
+    assert!(batch("before").await < Duration::from_millis(100));
+    aws.when("StartExecution").about("throttled0").once().fails("ThrottlingException");
+    batch("throttled").await;
+    assert!(batch("after").await > Duration::from_millis(300));
+    tokio::time::sleep(Duration::from_secs(61)).await;
+    assert!(batch("later").await < Duration::from_millis(100));
+    assert_eq!(deferred_and_dead(&aws), (0, 0));
+}
+
+/// Of the copies on the work queue.
+fn delays(aws: &Aws) -> Vec<u64> {
+    aws.work_queue().messages().iter().filter_map(|copy| copy.delay_seconds).collect()
 }
 
 #[tokio::test(start_paused = true)]
@@ -167,7 +224,7 @@ async fn only_what_was_itself_refused_expires() {
     let records = ["a", "b", "c"].map(|key| deferred_for(100, record(key)));
     assert!(consume_in_sequence(&aws, records.to_vec()).await.is_empty());
     let tried = aws.step_functions().tried_keys();
-    assert_eq!(tried, ["a"], "what is throttled is not asked again");
+    assert_eq!(tried, ["a"], "there was no turn for the others");
     assert_eq!(deferred_and_dead(&aws), (2, 1));
 }
 

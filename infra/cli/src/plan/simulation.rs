@@ -1,10 +1,9 @@
 //! What becomes of the messages: the token bucket of Step Functions, the consumers with their
-//! batches, the retries of the SDK, and the deferrals, in steps of simulated time.
+//! batches and the rate that each has learnt, and the deferrals, in steps of simulated time.
 //!
 //! A day of thousands of uploads a second has to take a moment, so messages are counted and not
 //! simulated one by one. A *cohort* is the messages that arrived, or were deferred, in the same
-//! step. How many calls the consumers make in a step, and what share of them finds a token, depend
-//! on each other, and are solved for at once ([`World::flow`]). What then becomes of each cohort is
+//! step. What the consumers do in a step is solved for at once ([`World::flow`]). What then becomes of each cohort is
 //! drawn at random, so that the last few messages of a burst are as few as they would be.
 
 #![expect(
@@ -82,15 +81,17 @@ const MORE_CONSUMERS: f64 = 300.0 / 60.0;
 /// Kept of the time-out for sending copies: `SETTLE_RESERVE` of the consumer.
 const SETTLE_RESERVE: f64 = 4.0;
 
-/// The SDK tries a throttled call three times, and waits a random time up to these before the second
-/// and the third (`sdk_defaults` in shared/platform).
-const RETRY_WAITS: [f64; 2] = [0.1, 0.2];
-
-/// It does so only while the client has permits for it: each retry takes some, a call that succeeds
-/// at the first attempt brings one back, and one that succeeds at a later attempt the last that it
-/// took (`TokenBucket` of aws-smithy-runtime 1.16).
-const RETRY_PERMITS: f64 = 500.0;
-const RETRY_COST: f64 = 5.0;
+/// How the consumer learns its rate, in starts a second (`functions/consumer/src/pace.rs`): what a
+/// start adds to it, what a refusal leaves of it, and the least that is tried.
+const RAISE: f64 = 0.1;
+const LOWERED: f64 = 0.7;
+const LEAST_RATE: f64 = 1.0;
+/// How long it remembers.
+const MEMORY: f64 = 60.0;
+/// How long the starts of a batch wait for their turns, and for how long, at most, a message is
+/// delayed that had none (`PATIENCE` in `start.rs`, `SOON` in `settle.rs`).
+const START_PATIENCE: f64 = 3.0;
+const SOON: u64 = 2;
 
 /// Steps are short while much changes, and longer the longer nothing has.
 const SHORTEST_STEP: f64 = 0.1;
@@ -220,7 +221,7 @@ impl Scenario {
     /// How long a consumer of such a stack is busy with a full batch of which no call is refused.
     pub(crate) fn batch_seconds(&self, stack: &Stack) -> f64 {
         let scenario = Self { stack: stack.clone(), ..self.clone() };
-        World::new(&scenario).batch(stack.batch_size, &Calls::GRANTED)
+        World::new(&scenario).batch(stack.batch_size, 0.0)
     }
 }
 
@@ -238,40 +239,20 @@ struct Flow {
     /// Messages of a batch, and how long that takes.
     fill: f64,
     batch: f64,
-    /// Share of the messages that are deferred without a call, because a neighbour was refused or
-    /// there was no turn.
+    /// Share of the messages that are deferred without a call, because there was no turn or a
+    /// neighbour was refused.
     untried: f64,
-    calls: Calls,
+    /// Share of those that are tried which are refused in the end.
+    refused: f64,
+    /// Calls that are refused for each that is granted, and are made again.
+    refusals: f64,
+    /// Whether the quota decides.
+    is_throttled: bool,
 }
 
 impl Flow {
     fn starts(&self) -> f64 {
-        self.taken * (1.0 - self.untried) * (1.0 - self.calls.refused())
-    }
-}
-
-/// What becomes of the calls for one message that is tried: shares of one.
-#[derive(Debug, Clone, Copy)]
-struct Calls {
-    /// Granted at the first attempt.
-    first: f64,
-    /// A second and a third attempt is made.
-    second: f64,
-    third: f64,
-    /// Granted, of the second and third attempts.
-    later: f64,
-}
-
-impl Calls {
-    const GRANTED: Self = Self { first: 1.0, second: 0.0, third: 0.0, later: 1.0 };
-
-    fn retries(&self) -> f64 {
-        self.second + self.third
-    }
-
-    /// The message is refused in the end.
-    fn refused(&self) -> f64 {
-        (1.0 - self.first - self.retries() * self.later).clamp(0.0, 1.0)
+        self.taken * (1.0 - self.untried) * (1.0 - self.refused)
     }
 }
 
@@ -288,7 +269,8 @@ struct World<'a> {
     delayed_count: f64,
     consumers: f64,
     tokens: f64,
-    retry_permits: f64,
+    /// When the quota was last the limit.
+    throttled: Option<f64>,
     /// By step: when it began, how long it was, and how many it started.
     executions: VecDeque<(f64, f64, f64)>,
     /// How many that is, and how many of them run.
@@ -311,7 +293,7 @@ impl<'a> World<'a> {
             delayed_count: 0.0,
             consumers: scenario.stack.first_consumers.min(scenario.stack.maximum_concurrency),
             tokens: scenario.quota.bucket,
-            retry_permits: RETRY_PERMITS,
+            throttled: None,
             executions: VecDeque::new(),
             open: 0.0,
             running: 0.0,
@@ -451,25 +433,52 @@ impl<'a> World<'a> {
     }
 
     /// How many messages the consumers take in this step, and what becomes of them.
-    ///
-    /// The more calls are granted, the shorter are the batches, and the more calls are made. This
-    /// finds the chance of a token at which the starts use up just what is there.
     fn flow(&self, length: f64) -> Flow {
-        let available = self.tokens.min(self.free_executions(length));
-        let all = self.flow_at(1.0, length);
-        if all.starts() <= available {
-            return all;
+        let free = self.free_executions(length);
+        let all = self.granted(1.0, length);
+        if all.starts() <= self.tokens.min(free) {
+            all
+        } else if self.tokens <= free {
+            self.paced(length)
+        } else {
+            self.refused(free, length)
         }
+    }
+
+    /// The quota is the limit, and the rates of all consumers together come to what it grants.
+    fn paced(&self, length: f64) -> Flow {
+        let fill = self.fill(length);
+        let rate = self.tokens / length / self.consumers;
+        let overhead = self.batch(1.0, 0.0);
+        // A batch takes as long as its turns take, and no longer than patience lasts.
+        let batch = (fill / rate).min(overhead + START_PATIENCE + self.scenario.call);
+        let started = (rate * batch).min(fill);
+        // As many refusals lower the rate as starts raise it.
+        let steady = RAISE / rate / (1.0 / LOWERED).ln();
+        Flow {
+            taken: (self.consumers * fill * length / batch).min(self.visible_count),
+            fill,
+            batch,
+            untried: 1.0 - started / fill,
+            refused: 0.0,
+            refusals: steady.max(LEAST_RATE / rate - 1.0),
+            is_throttled: true,
+        }
+    }
+
+    /// Too many executions are open. The chance of a place is the one at which the starts use up just
+    /// what is free: the fewer calls are refused, the more are made.
+    fn refused(&self, free: f64, length: f64) -> Flow {
         let (mut low, mut high) = (0.0, 1.0);
         for _ in 0..24 {
             let middle = f64::midpoint(low, high);
-            if self.flow_at(middle, length).starts() > available {
+            if self.granted(middle, length).starts() > free {
                 high = middle;
             } else {
                 low = middle;
             }
         }
-        self.flow_at(low, length)
+        self.granted(low, length)
     }
 
     /// How many executions may be started in a step of this length. In a long one, some of them end.
@@ -480,48 +489,28 @@ impl<'a> World<'a> {
             .map_or(f64::INFINITY, |most| (most - self.running).max(0.0) + most * ending)
     }
 
-    /// The same, if there is a token at any one moment with this chance.
-    fn flow_at(&self, token: f64, length: f64) -> Flow {
+    /// What they do if each call is granted with this chance.
+    fn granted(&self, chance: f64, length: f64) -> Flow {
         let fill = self.fill(length);
-        let messages =
-            |batch: f64| (self.consumers * fill * length / batch).min(self.visible_count);
-        let most = messages(self.batch(fill, &Calls::GRANTED)).max(1.0);
-        let calls = self.calls(token, fill, most, length);
-        let batch = self.batch(fill, &calls);
-        Flow { taken: messages(batch), fill, batch, untried: self.untried(fill, &calls), calls }
-    }
-
-    /// What becomes of the calls for each of `tried` messages, of which `fill` are in a batch.
-    ///
-    /// The first calls of a batch are made at once, and those find a token for which there are
-    /// enough at that moment: one more with the chance `token`. A retry comes by itself.
-    fn calls(&self, token: f64, fill: f64, tried: f64, length: f64) -> Calls {
-        if token >= 1.0 {
-            return Calls::GRANTED;
+        let refused = 1.0 - chance;
+        let batch = self.batch(fill, refused);
+        Flow {
+            taken: (self.consumers * fill * length / batch).min(self.visible_count),
+            fill,
+            batch,
+            untried: self.untried(fill, refused),
+            refused,
+            refusals: 0.0,
+            is_throttled: false,
         }
-        let Stack { start_concurrency, start_rate, .. } = self.scenario.stack;
-        let at_once = if start_rate.is_some() { 1.0 } else { fill.min(start_concurrency) };
-        let first = token * (1.0 - token.powf(at_once)) / (1.0 - token) / at_once;
-        // What is refused because too many executions are open is not tried again.
-        if self.free_executions(length) < self.tokens {
-            return Calls { first: token, second: 0.0, third: 0.0, later: 0.0 };
-        }
-        // The share of the refusals for which the clients have permits to try again.
-        let (refused, refused_later) = (1.0 - first, 1.0 - token);
-        let permits = self.retry_permits * self.consumers / tried + first;
-        let affordable = permits / (RETRY_COST * refused * refused_later);
-        let again = ((1.0 + 4.0 * refused_later * affordable).sqrt() - 1.0) / (2.0 * refused_later);
-        let again = again.min(1.0);
-        let second = refused * again;
-        Calls { first, second, third: second * refused_later * again, later: token }
     }
 
     /// Messages of one batch: as many as there are for each consumer, up to its size.
     fn fill(&self, length: f64) -> f64 {
         let Stack { batch_size, batching_window, .. } = self.scenario.stack;
         let for_each = self.visible_count / length / self.consumers;
-        let one = self.batch(1.0, &Calls::GRANTED);
-        let more = self.batch(batch_size, &Calls::GRANTED) - one;
+        let one = self.batch(1.0, 0.0);
+        let more = self.batch(batch_size, 0.0) - one;
         let each = more / (batch_size - 1.0).max(1.0);
         // A batch takes `one + (fill - 1) * each`, and `fill` messages come in that time.
         let fill = if for_each * each < 1.0 {
@@ -532,14 +521,13 @@ impl<'a> World<'a> {
         fill.max((for_each * batching_window).min(batch_size))
     }
 
-    /// How long a consumer is busy with a batch.
-    fn batch(&self, fill: f64, calls: &Calls) -> f64 {
-        self.scenario.stack.between_batches + self.invocation(fill, calls)
+    /// How long a consumer is busy with a batch of which this share is refused.
+    fn batch(&self, fill: f64, refused: f64) -> f64 {
+        self.scenario.stack.between_batches + self.invocation(fill, refused)
     }
 
-    /// How long an invocation takes: reading and starting, so many at once; the retries of the one
-    /// that is refused most often; and sending copies.
-    fn invocation(&self, fill: f64, calls: &Calls) -> f64 {
+    /// How long an invocation takes: reading and starting, so many at once, and sending copies.
+    fn invocation(&self, fill: f64, refused: f64) -> f64 {
         let Stack { start_concurrency, start_rate, processor, reads, .. } = self.scenario.stack;
         let call = self.scenario.call;
         let rounds = (fill / start_concurrency).max(1.0);
@@ -548,18 +536,8 @@ impl<'a> World<'a> {
             let turns = (fill - 1.0).min(rate * self.time_to_start());
             reads * call + turns / rate + call
         });
-        let any = |chance: f64| 1.0 - (1.0 - chance).powf(fill);
-        // The longest of so many random times.
-        let longest = |chance: f64| {
-            let number = (fill * chance).max(1.0);
-            number / (number + 1.0)
-        };
-        let twice = any(calls.third);
-        let once = any(calls.second) - twice;
-        let [wait, next] = RETRY_WAITS;
-        let retries = once * (wait * longest(calls.second) + call)
-            + twice * ((wait + next) * longest(calls.third) + 2.0 * call);
-        unpaced.max(paced) + fill * processor + retries + any(calls.refused()) * call
+        let any_refused = 1.0 - (1.0 - refused).powf(fill);
+        unpaced.max(paced) + fill * processor + any_refused * call
     }
 
     fn time_to_start(&self) -> f64 {
@@ -568,14 +546,12 @@ impl<'a> World<'a> {
 
     /// Share of the messages that are deferred without a call. Once one is refused for good, the
     /// batch is closed: those that had begun are tried, and those that had not are not.
-    fn untried(&self, fill: f64, calls: &Calls) -> f64 {
+    fn untried(&self, fill: f64, refused: f64) -> f64 {
         let Stack { start_concurrency, start_rate, .. } = self.scenario.stack;
         let turns = start_rate.map_or(fill, |rate| rate * self.time_to_start() + 1.0);
         let beyond_turns = (fill - turns).max(0.0);
-        let until_refused = RETRY_WAITS.iter().sum::<f64>() / 2.0 / self.scenario.call + 3.0;
-        let begun = start_concurrency * (1.0 + calls.first * until_refused);
-        let closed = 1.0 - (1.0 - calls.refused()).powf(fill);
-        let behind = (fill - begun).max(0.0) * closed;
+        let closed = 1.0 - (1.0 - refused).powf(fill);
+        let behind = (fill - start_concurrency).max(0.0) * closed;
         beyond_turns.max(behind) / fill
     }
 
@@ -594,7 +570,7 @@ impl<'a> World<'a> {
             self.visible_count -= count;
             let untried = self.draw(count, flow.untried);
             let tried = count - untried;
-            let refused = self.draw(tried, flow.calls.refused());
+            let refused = self.draw(tried, flow.refused);
             // A token is a whole one.
             let starts = (tried - refused).min((available - started).floor());
             started += starts;
@@ -603,9 +579,9 @@ impl<'a> World<'a> {
                 peak.age = peak.age.max(self.now - cohort.uploaded + flow.batch);
             }
             cohort.count = untried;
-            deferred += self.defer(cohort, false, length);
+            deferred += self.defer(cohort, flow, false, length);
             cohort.count = tried - starts;
-            deferred += self.defer(cohort, true, length);
+            deferred += self.defer(cohort, flow, true, length);
         }
         self.start(started, length);
         self.count(flow, taken, started, deferred);
@@ -629,7 +605,7 @@ impl<'a> World<'a> {
 
     /// Sends copies to the queue, or dead letters of what was deferred for too long. Returns how
     /// many copies.
-    fn defer(&mut self, cohort: Cohort, tried: bool, length: f64) -> f64 {
+    fn defer(&mut self, cohort: Cohort, flow: &Flow, tried: bool, length: f64) -> f64 {
         if cohort.count <= 0.0 {
             return 0.0;
         }
@@ -649,7 +625,11 @@ impl<'a> World<'a> {
         while left > 0.0 {
             let count = each.min(left);
             left -= count;
-            let delay = backoff.seconds(cohort.deferrals, self.rng.f64()) as f64;
+            let delay = if flow.is_throttled {
+                self.rng.u64(1..=SOON)
+            } else {
+                backoff.seconds(cohort.deferrals, self.rng.f64())
+            } as f64;
             let deferred_since = Some(since);
             let copy = Cohort { count, sent: self.now, deferrals, deferred_since, ..cohort };
             self.delayed
@@ -668,22 +648,24 @@ impl<'a> World<'a> {
         self.end_executions();
     }
 
-    /// What all of this cost, in calls, time and permits.
+    /// What all of this cost, in calls and time.
     fn count(&mut self, flow: &Flow, taken: f64, started: f64, deferred: f64) {
         if taken <= 0.0 {
             return;
         }
         let tried = taken * (1.0 - flow.untried);
-        let Calls { first, later, .. } = flow.calls;
-        let permits = tried * (first - RETRY_COST * flow.calls.retries() * (1.0 - later));
-        self.retry_permits =
-            (self.retry_permits + permits / self.consumers).clamp(0.0, RETRY_PERMITS);
-
-        let calls = (tried * (1.0 + flow.calls.retries())).max(started);
+        let mut calls = tried.max(started) + started * flow.refusals;
+        if flow.is_throttled {
+            // Before the first refusal there is no limit, and what is under way is refused with it.
+            if self.throttled.is_none_or(|last| self.now - last > MEMORY) {
+                calls += self.consumers * flow.fill.min(self.scenario.stack.start_concurrency);
+            }
+            self.throttled = Some(self.now);
+        }
         let invocations = taken / flow.fill;
         // SQS gives and deletes ten at a time.
         let tens = (flow.fill / 10.0).ceil();
-        let with_copies = 1.0 - (1.0 - flow.calls.refused()).powf(flow.fill);
+        let with_copies = 1.0 - ((1.0 - flow.refused) * (1.0 - flow.untried)).powf(flow.fill);
         let sends = (deferred / 10.0).max((invocations * with_copies).min(deferred));
         let work = &mut self.outcome.work;
         work.starts += started;

@@ -15,18 +15,52 @@ type Time = u64;
 enum Happening {
     /// A consumer asks for messages.
     Receive { consumer: usize },
-    /// A call for a message that was deferred so often is made for the first, second or third time.
-    Call { consumer: usize, deferrals: u64, attempt: u32 },
-    /// And answered.
-    Answer { consumer: usize, deferrals: u64, attempt: u32, granted: bool },
+    /// It makes the calls whose turn has come.
+    Call { consumer: usize },
+    /// A call that was made at this time is answered.
+    Answer { consumer: usize, called: Time, granted: bool },
 }
 
-/// The batch of a consumer, and the permits of its client to try again.
-#[derive(Debug, Clone)]
+/// The batch of a consumer, and what it has learnt.
+#[derive(Debug, Clone, Default)]
 struct Consumer {
+    begun: Time,
     unanswered: usize,
-    refused: Vec<u64>,
-    permits: u64,
+    waiting: usize,
+    started: usize,
+    /// Whether it waits for a turn.
+    is_asleep: bool,
+    pace: Option<Pace>,
+}
+
+/// As `functions/consumer/src/pace.rs` has it.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    rate: f64,
+    next: Time,
+    lowered: Time,
+    is_first: bool,
+}
+
+const PATIENCE: Time = 3_000_000;
+
+impl Consumer {
+    fn is_granted(&mut self) {
+        self.started += 1;
+        if let Some(pace) = &mut self.pace {
+            pace.rate = if pace.is_first { pace.rate * 1.1 } else { pace.rate + 0.1 };
+        }
+    }
+
+    fn is_refused(&mut self, called: Time, now: Time, random: f64) {
+        let rate = match self.pace {
+            Some(pace) if called < pace.lowered => return,
+            Some(pace) => (pace.rate * 0.7).max(1.0),
+            None => 10.0,
+        };
+        let next = now + micros(random / rate);
+        self.pace = Some(Pace { rate, next, lowered: now, is_first: self.pace.is_none() });
+    }
 }
 
 #[derive(Debug, Default)]
@@ -43,11 +77,9 @@ pub(crate) fn drain(scenario: &Scenario, messages: u64) -> Counts {
     let stack = &scenario.stack;
     let call = micros(scenario.call);
     let mut rng = Rng::with_seed(scenario.seed);
-    let mut queue: BinaryHeap<Reverse<(Time, u64)>> =
-        (0..messages).map(|_| Reverse((0, 0))).collect();
+    let mut queue: BinaryHeap<Reverse<Time>> = (0..messages).map(|_| Reverse(0)).collect();
     let mut happenings = BinaryHeap::new();
-    let consumer = Consumer { unanswered: 0, refused: Vec::new(), permits: 500 };
-    let mut consumers = vec![consumer; whole(stack.maximum_concurrency)];
+    let mut consumers = vec![Consumer::default(); whole(stack.maximum_concurrency)];
     for consumer in 0..consumers.len() {
         happenings.push(Reverse((0, Happening::Receive { consumer })));
     }
@@ -57,56 +89,77 @@ pub(crate) fn drain(scenario: &Scenario, messages: u64) -> Counts {
         let mut then = |time, happening| happenings.push(Reverse((time, happening)));
         match happening {
             Happening::Receive { consumer } => {
-                let visible = |Reverse((visible, _)): &Reverse<(Time, u64)>| *visible <= now;
-                let mut begin = now + micros(scenario.call * stack.reads);
                 let batch = &mut consumers[consumer];
-                while batch.unanswered < whole(stack.batch_size)
-                    && queue.peek().is_some_and(visible)
-                {
-                    let Some(Reverse((_, deferrals))) = queue.pop() else { break };
-                    begin += micros(stack.processor);
-                    batch.unanswered += 1;
-                    then(begin, Happening::Call { consumer, deferrals, attempt: 1 });
+                (batch.begun, batch.started) = (now, 0);
+                let visible = |Reverse(visible): &Reverse<Time>| *visible <= now;
+                while batch.waiting < whole(stack.batch_size) && queue.peek().is_some_and(visible) {
+                    queue.pop();
+                    batch.waiting += 1;
                 }
-                if batch.unanswered == 0 && started < messages {
+                if batch.waiting > 0 {
+                    let prepared = scenario.call * stack.reads + stack.processor * 10.0;
+                    batch.is_asleep = true;
+                    then(now + micros(prepared), Happening::Call { consumer });
+                } else if started < messages {
                     then(now + POLL, happening);
                 }
+                continue;
             }
-            Happening::Call { consumer, deferrals, attempt } => {
-                counts.calls += 1.0;
-                tokens = (tokens + seconds(now - refilled) * refill).min(bucket);
-                refilled = now;
-                let granted = tokens >= 1.0;
-                tokens -= f64::from(u8::from(granted));
-                then(now + call, Happening::Answer { consumer, deferrals, attempt, granted });
-            }
-            Happening::Answer { consumer, deferrals, attempt, granted } => {
+            Happening::Call { consumer } => consumers[consumer].is_asleep = false,
+            Happening::Answer { consumer, called, granted } => {
                 let batch = &mut consumers[consumer];
+                batch.unanswered -= 1;
                 if granted {
                     started += 1;
                     counts.drained = seconds(now);
-                    batch.permits = (batch.permits + if attempt == 1 { 1 } else { 5 }).min(500);
-                } else if attempt < 3 && batch.permits >= 5 {
-                    batch.permits -= 5;
-                    let wait = rng.u64(0..100_000 << (attempt - 1));
-                    then(now + wait, Happening::Call { consumer, deferrals, attempt: attempt + 1 });
-                    continue;
+                    batch.is_granted();
                 } else {
-                    batch.refused.push(deferrals);
+                    batch.waiting += 1;
+                    batch.is_refused(called, now, rng.f64());
                 }
-                batch.unanswered -= 1;
-                if batch.unanswered > 0 {
-                    continue;
-                }
-                let copied = if batch.refused.is_empty() { now } else { now + call };
-                for deferrals in batch.refused.drain(..) {
-                    counts.deferrals += 1.0;
-                    let delay = stack.backoff.seconds(deferrals, rng.f64());
-                    queue.push(Reverse((copied + delay * 1_000_000, deferrals + 1)));
-                }
-                then(copied + micros(stack.between_batches), Happening::Receive { consumer });
             }
         }
+        let (Happening::Receive { consumer }
+        | Happening::Call { consumer }
+        | Happening::Answer { consumer, .. }) = happening;
+        let batch = &mut consumers[consumer];
+        let mut has_given_up = false;
+        while batch.waiting > 0 && !batch.is_asleep {
+            let next = batch.pace.map_or(now, |pace| pace.next.max(now));
+            if next > now {
+                has_given_up = next > batch.begun + PATIENCE;
+                if !has_given_up {
+                    batch.is_asleep = true;
+                    then(next, Happening::Call { consumer });
+                }
+                break;
+            }
+            if let Some(pace) = &mut batch.pace {
+                pace.next = now + micros(1.0 / pace.rate);
+            }
+            counts.calls += 1.0;
+            tokens = (tokens + seconds(now - refilled) * refill).min(bucket);
+            refilled = now;
+            let granted = tokens >= 1.0;
+            tokens -= f64::from(u8::from(granted));
+            batch.waiting -= 1;
+            batch.unanswered += 1;
+            then(now + call, Happening::Answer { consumer, called: now, granted });
+        }
+        if batch.unanswered > 0 || batch.is_asleep || (batch.waiting > 0 && !has_given_up) {
+            continue;
+        }
+        let copied = if batch.waiting == 0 { now } else { now + call };
+        for _ in 0..std::mem::take(&mut batch.waiting) {
+            counts.deferrals += 1.0;
+            let delay = if batch.started > 0 {
+                rng.u64(1..=2)
+            } else {
+                stack.backoff.seconds(0, rng.f64())
+            };
+            queue.push(Reverse(copied + delay * 1_000_000));
+        }
+        then(copied + micros(stack.between_batches), Happening::Receive { consumer });
     }
     counts
 }
