@@ -24,7 +24,7 @@ use clap::Args;
 use crate::failure::Failure;
 
 pub(crate) use executions::{Count, timestamp};
-pub(crate) use logs::{FUNCTIONS, LogLine};
+pub(crate) use logs::{FUNCTIONS, Found, LogLine};
 pub(crate) use queues::Depth;
 pub(crate) use reports::{Dated, LastReports, RedriveReport};
 

@@ -60,8 +60,18 @@ pub(crate) enum Failure {
         "this asks before it acts, and there is no terminal to ask at: add --yes, or look first with --dry-run"
     )]
     NoTerminal,
+    #[error(
+        "CloudWatch has no figures of {metric} of {of} in this time: choose a longer --since, or say what arrives with --arrivals"
+    )]
+    NoFigures { metric: &'static str, of: String },
     #[error("nothing was done")]
     Declined,
+    #[error(
+        "`sluice watch` draws on a terminal, and standard output is none: take `sluice status`, which prints what there is to see once, as JSON too"
+    )]
+    NoScreen,
+    #[error("cannot use the terminal: {0}")]
+    Terminal(std::io::Error),
     #[error("cannot read an answer of `{of}`: {why}")]
     Unreadable { of: &'static str, why: String },
     #[error("{0}")]

@@ -5,6 +5,8 @@ mod aws;
 mod bench;
 mod dead_letters;
 mod failure;
+mod logs;
+mod newcomers;
 mod output;
 mod parse;
 mod pause;
@@ -15,12 +17,13 @@ mod simulate;
 mod status;
 mod trace;
 mod upload;
+mod watch;
 
 use std::{error::Error, process::ExitCode, thread};
 
 use bench::Bench;
 use clap::{CommandFactory as _, Parser, Subcommand};
-use local::{Demo, DemoError, Project, Tools};
+use local::{Demo, DemoError, Down, Project, Tools, Up};
 use output::Verdict;
 use plan::Plan;
 use simulate::Simulate;
@@ -48,6 +51,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Status(status::Show),
+    Watch(watch::Watch),
     Pause(pause::Pause),
     Resume(pause::Resume),
     DeadLetters(dead_letters::DeadLetters),
@@ -55,6 +59,9 @@ enum Command {
     Backfill(reconcile::Backfill),
     Trace(trace::Trace),
     Upload(upload::Upload),
+    Logs(logs::Logs),
+    Up(Up),
+    Down(Down),
     Demo(Demo),
     /// Measure the functions beside the same in Python, Node and tutorial Rust
     Bench {
@@ -110,6 +117,7 @@ async fn main() -> ExitCode {
 async fn run(Cli { command, options, manner }: Cli) -> Result<Verdict, Box<dyn Error>> {
     match command {
         Command::Status(verb) => return Ok(Box::pin(verb.run(&options, manner)).await?),
+        Command::Watch(verb) => return Ok(Box::pin(verb.run(&options, manner)).await?),
         Command::Pause(verb) => return Ok(Box::pin(verb.run(&options, manner)).await?),
         Command::Resume(verb) => return Ok(Box::pin(verb.run(&options, manner)).await?),
         Command::DeadLetters(verb) => return Ok(Box::pin(verb.run(&options, manner)).await?),
@@ -117,8 +125,14 @@ async fn run(Cli { command, options, manner }: Cli) -> Result<Verdict, Box<dyn E
         Command::Backfill(verb) => return Ok(Box::pin(verb.run(&options, manner)).await?),
         Command::Trace(verb) => return Ok(Box::pin(verb.run(&options, manner)).await?),
         Command::Upload(verb) => return Ok(Box::pin(verb.run(&options, manner)).await?),
+        Command::Logs(verb) => return Ok(Box::pin(verb.run(&options, manner)).await?),
         Command::Completions(verb) => return Ok(verb.run(Cli::command())),
         Command::Man(verb) => return Ok(verb.run(Cli::command())?),
+        Command::Up(up) => up.run().await?,
+        Command::Down(down) => {
+            manner.must_be_allowed("end the local stack")?;
+            down.run().await?;
+        }
         Command::Demo(demo) => match demo.run().await {
             Err(error @ DemoError::Unexpected(_)) => {
                 eprintln!("error: {error}");
@@ -141,7 +155,7 @@ async fn run(Cli { command, options, manner }: Cli) -> Result<Verdict, Box<dyn E
             eprintln!("building the functions");
             bench.run(&project, &tools, &local::build(&project, &tools).await?).await?;
         }
-        Command::Plan(plan) => plan.run(manner)?,
+        Command::Plan(plan) => Box::pin(plan.run(&options, manner)).await?,
         Command::Simulate(simulate) => {
             // Each run has a runtime of its own. Not `spawn_blocking`, which a Ctrl-C would wait for.
             let (done, result) = oneshot::channel();
@@ -203,6 +217,7 @@ mod tests {
         Cli::command().debug_assert();
         for verb in [
             "status",
+            "watch --interval 1s",
             "pause",
             "resume",
             "dead-letters ls",
@@ -210,9 +225,13 @@ mod tests {
             "backfill --since all",
             "trace key",
             "upload",
+            "logs -f --function consumer --function ordered-redrive --since 1h",
+            "up --port 4566",
+            "down",
             "demo",
             "bench",
             "plan --arrivals 1/s",
+            "plan --from-metrics --since 7d",
             "simulate",
             "tools",
             "completions bash",

@@ -80,6 +80,21 @@ impl Manner {
         Ok(())
     }
 
+    /// Prints one of many results: a line of text, or a JSON document in one line. False if nobody
+    /// reads it any more.
+    pub(crate) fn print_line<T: Serialize>(
+        self,
+        result: &T,
+        line: impl FnOnce(&T) -> String,
+    ) -> Result<bool, Failure> {
+        let text = match self.output {
+            Format::Table => line(result),
+            Format::Json => serde_json::to_string(result)
+                .map_err(|error| Failure::Usage(format!("cannot write JSON: {error}")))?,
+        };
+        Ok(writeln!(anstream::stdout().lock(), "{text}").is_ok())
+    }
+
     /// Asks before something is done. `what` completes "This will …" and "--read-only refuses to …".
     pub(crate) fn ask(self, what: &str) -> Result<(), Failure> {
         self.must_be_allowed(what)?;

@@ -2,6 +2,7 @@
 
 mod advice;
 mod cost;
+mod measured;
 mod plot;
 mod quantity;
 mod report;
@@ -13,14 +14,19 @@ use std::{fs, io, path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 use consumer::Backoff;
-use jiff::Timestamp;
+use jiff::{Timestamp, tz::TimeZone};
 
 use cost::Execution;
+use measured::{Arrivals, Series, rounded};
 use quantity::{Length, Rate};
 use report::Report;
 use simulation::{Burst, FIRST_CONSUMERS, Quota, Scenario, Stack};
 
-use crate::output::{Format, Manner};
+use crate::{
+    aws::{self, Options},
+    failure::Failure,
+    output::{Format, Manner},
+};
 
 /// Regions with the larger quota of `StartExecution`, and that of the others. The quotas are the
 /// defaults of an account: <https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html>
@@ -38,13 +44,24 @@ const MEMORY_OF_A_PROCESSOR_MB: f64 = 1_769.0;
 
 /// What a burst does to the stack: depth, age, time to drain, cost, and better settings
 ///
-/// Simulates the work queue, the consumers and the quota of Step Functions. It calls nothing, and
-/// the same arguments always give the same answer.
+/// Simulates the work queue, the consumers and the quota of Step Functions. Unless it takes what
+/// arrives from the metrics of a stack, it calls nothing, and the same arguments always give the same
+/// answer.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example: 200 uploads a second, and for ten minutes 5,000 a second more:
-  sluice plan --arrivals 200/s --burst 5000/s --burst-for 10m --service-time 1s")]
+  sluice plan --arrivals 200/s --burst 5000/s --burst-for 10m --service-time 1s
+
+What has arrived in the last day, if the consumers had to take it with other settings:
+  sluice plan --from-metrics --since 24h --maximum-concurrency 5")]
 pub(crate) struct Plan {
+    /// Take what arrives from the metrics of the stack: a steady stream, and the busiest stretch as
+    /// the burst. Metrics are by the minute, so the busiest second of a minute is not seen
+    #[arg(long, conflicts_with_all = ["arrivals", "burst"])]
+    from_metrics: bool,
+    /// How far back the metrics are asked for
+    #[arg(long, value_name = "TIME", value_parser = crate::parse::time, default_value = "24h", requires = "from_metrics")]
+    since: Duration,
     /// Uploads that arrive all the time, such as 200/s, 12000/min or 5000000/day
     #[arg(long, value_name = "RATE", default_value = "0/s")]
     arrivals: Rate,
@@ -65,8 +82,9 @@ pub(crate) struct Plan {
     transitions: u32,
 
     /// Region of the stack, which decides how many executions may be started
-    #[arg(long, default_value = "eu-west-1")]
-    region: String,
+    /// [default: eu-west-1, or that of the stack with --from-metrics]
+    #[arg(long)]
+    region: Option<String>,
     /// Another quota of starts, as bucket and refill a second, such as 1300,300
     #[arg(long, value_name = "BUCKET,REFILL")]
     quota: Option<Quota>,
@@ -152,21 +170,59 @@ pub(crate) enum Error {
     Draw(String),
     #[error("cannot write the answer as JSON")]
     Json(#[from] serde_json::Error),
+    #[error(transparent)]
+    Failure(#[from] Failure),
 }
 
 impl Plan {
-    pub(crate) fn run(&self, manner: Manner) -> Result<(), Error> {
+    pub(crate) async fn run(mut self, options: &Options, manner: Manner) -> Result<(), Error> {
+        let arrivals =
+            if self.from_metrics { Some(self.take_arrivals(options).await?) } else { None };
         let report = self.report()?;
         if let Some(path) = &self.svg {
             let picture = plot::svg(&report).map_err(Error::Draw)?;
             fs::write(path, picture)
                 .map_err(|source| Error::Write { path: path.clone(), source })?;
         }
+        let now = Timestamp::now();
         match manner.output {
-            Format::Table => print!("{}", report.table(Timestamp::now())),
-            Format::Json => println!("{}", serde_json::to_string_pretty(&report.json())?),
+            Format::Table => {
+                let taken = arrivals.map(|taken| taken.in_words(now, &TimeZone::system()));
+                print!(
+                    "{}{}",
+                    taken.map(|text| text + "\n").unwrap_or_default(),
+                    report.table(now)
+                );
+            }
+            Format::Json => {
+                let mut json = report.json();
+                if let Some(taken) = arrivals {
+                    json["arrivals"] = serde_json::to_value(taken)?;
+                }
+                println!("{}", serde_json::to_string_pretty(&json)?);
+            }
         }
         Ok(())
+    }
+
+    /// Asks for what has arrived, and plans for that.
+    async fn take_arrivals(&mut self, options: &Options) -> Result<Arrivals, Failure> {
+        let region = self.region.clone().or_else(|| options.region.clone());
+        let stack = aws::Stack::find(&Options { region, ..options.clone() }).await?;
+        self.region = Some(stack.region.clone());
+        let taken = Box::pin(Series::ask(&stack, self.since, Timestamp::now())).await?.arrivals();
+        self.plan_for(&taken);
+        Ok(taken)
+    }
+
+    fn plan_for(&mut self, taken: &Arrivals) {
+        self.arrivals = Rate(rounded(taken.steady));
+        self.burst = taken.burst.map(|burst| Rate(rounded(burst.rate)));
+        self.burst_for = taken.burst.map(|burst| Length(burst.seconds));
+    }
+
+    fn region(&self) -> &str {
+        self.region.as_deref().unwrap_or("eu-west-1")
     }
 
     fn report(&self) -> Result<Report, Error> {
@@ -186,7 +242,7 @@ impl Plan {
                 memory_gb: memory / 1_024.0,
                 slowdown: self.settings.slowdown(),
             },
-            if self.quota.is_some() { "--quota".into() } else { self.region.clone() },
+            if self.quota.is_some() { "--quota".into() } else { self.region().to_owned() },
         ))
     }
 
@@ -195,7 +251,7 @@ impl Plan {
         let rate = burst.map_or(0.0, |rate| rate.0);
         let length = burst_for.map_or(0.0, |length| length.0);
         let is_express = settings.state_machine_type == MachineType::Express;
-        let of_region = match self.region.as_str() {
+        let of_region = match self.region() {
             _ if is_express => EXPRESS,
             region if LARGE_REGIONS.contains(&region) => LARGE,
             _ => SMALL,

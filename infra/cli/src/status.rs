@@ -48,13 +48,21 @@ struct Status {
     at: Timestamp,
     work_queue: Queue,
     dead_letter_queues: Vec<Queue>,
-    executions: Known<Executions>,
-    consumer: Known<Mapping>,
-    alarms: Known<Vec<Alarm>>,
-    last_redrive: Known<Option<Dated<RedriveReport>>>,
-    last_ledger: Known<Option<Dated<Ledger>>>,
+    #[serde(flatten)]
+    rest: Rest,
     #[serde(skip_serializing_if = "Option::is_none")]
     drain: Option<Drain>,
+}
+
+/// What there is to see beside the queues, each part for itself.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Rest {
+    pub(crate) executions: Known<Executions>,
+    pub(crate) consumer: Known<Mapping>,
+    pub(crate) alarms: Known<Vec<Alarm>>,
+    pub(crate) last_redrive: Known<Option<Dated<RedriveReport>>>,
+    pub(crate) last_ledger: Known<Option<Dated<Ledger>>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -66,14 +74,14 @@ struct Queue {
     oldest_seconds: Known<u64>,
 }
 
-#[derive(Debug, PartialEq, Eq, Serialize)]
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Executions {
-    running: Count,
-    succeeded: Count,
-    failed: Count,
-    timed_out: Count,
-    aborted: Count,
+pub(crate) struct Executions {
+    pub(crate) running: Count,
+    pub(crate) succeeded: Count,
+    pub(crate) failed: Count,
+    pub(crate) timed_out: Count,
+    pub(crate) aborted: Count,
 }
 
 /// An alarm that is on.
@@ -88,7 +96,7 @@ pub(crate) struct Alarm {
 /// How the work queue has changed between two looks.
 #[derive(Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Drain {
+pub(crate) struct Drain {
     seconds: f64,
     /// Messages that left, less those that came.
     per_second: f64,
@@ -106,12 +114,27 @@ impl Show {
     }
 }
 
-/// Takes the place of what cannot be known, unless nothing can.
-pub(crate) fn known<T>(result: Result<T, Failure>) -> Result<Known<T>, Failure> {
-    match result {
-        Ok(value) => Ok(Known::Value(value)),
-        Err(error) if error.is_of_everything() => Err(error),
-        Err(error) => Ok(Known::Unknown { unknown: error.to_string() }),
+impl<T> Known<T> {
+    pub(crate) fn of(result: Result<T, Failure>) -> Self {
+        match result {
+            Ok(value) => Self::Value(value),
+            Err(error) => Self::Unknown { unknown: error.to_string() },
+        }
+    }
+
+    pub(crate) fn value(&self) -> Option<&T> {
+        match self {
+            Self::Value(value) => Some(value),
+            Self::Unknown { .. } => None,
+        }
+    }
+
+    /// The value in words, or why there is none.
+    pub(crate) fn said(&self, words: impl FnOnce(&T) -> String) -> String {
+        match self {
+            Self::Value(value) => words(value),
+            Self::Unknown { unknown } => paint(QUIET, format!("unknown: {unknown}")),
+        }
     }
 }
 
@@ -127,14 +150,10 @@ async fn look(stack: &Stack, sample: Option<Duration>, manner: Manner) -> Result
         }
         Ok::<_, Failure>(queues)
     };
-    let (mut work_queue, dead_letter_queues, executions, consumer, alarms, reports) = tokio::try_join!(
-        queue(stack, "work queue", work_queue_url),
-        dead_letter_queues,
-        async { known(Box::pin(executions(stack)).await) },
-        async { known(Mapping::read(stack).await) },
-        async { known(alarms(stack).await) },
-        async { known(stack.last_reports().await) },
-    )?;
+    let rest = async { Ok::<_, Failure>(Box::pin(Rest::read(stack)).await) };
+    let work_queue = queue(stack, "work queue", work_queue_url);
+    let (mut work_queue, dead_letter_queues, rest) =
+        tokio::try_join!(work_queue, dead_letter_queues, rest)?;
     let mut drain = None;
     if let Some(sample) = sample {
         let progress = manner.progress(&format!("looking again in {}", span(sample)));
@@ -144,34 +163,68 @@ async fn look(stack: &Stack, sample: Option<Duration>, manner: Manner) -> Result
         let now = Timestamp::now();
         drain = Some(Drain::between(before, work_queue.depth, begin.elapsed(), now));
     }
-    let (last_redrive, last_ledger) = match reports {
-        Known::Value(LastReports { redrive, ledger, .. }) => {
-            (Known::Value(redrive), Known::Value(ledger))
-        }
-        Known::Unknown { unknown } => {
-            (Known::Unknown { unknown: unknown.clone() }, Known::Unknown { unknown })
-        }
-    };
     Ok(Status {
         stack: stack.name.clone(),
         region: stack.region.clone(),
         at: Timestamp::now(),
         work_queue,
         dead_letter_queues,
-        executions,
-        consumer,
-        alarms,
-        last_redrive,
-        last_ledger,
+        rest,
         drain,
     })
+}
+
+impl Rest {
+    pub(crate) async fn read(stack: &Stack) -> Self {
+        let (executions, consumer, alarms, reports) = tokio::join!(
+            Box::pin(executions(stack)),
+            Mapping::read(stack),
+            alarms(stack),
+            stack.last_reports()
+        );
+        let (last_redrive, last_ledger) = match Known::of(reports) {
+            Known::Value(LastReports { redrive, ledger, .. }) => {
+                (Known::Value(redrive), Known::Value(ledger))
+            }
+            Known::Unknown { unknown } => {
+                (Known::Unknown { unknown: unknown.clone() }, Known::Unknown { unknown })
+            }
+        };
+        Self {
+            executions: Known::of(executions),
+            consumer: Known::of(consumer),
+            alarms: Known::of(alarms),
+            last_redrive,
+            last_ledger,
+        }
+    }
+
+    /// A row for each part: its name, and what there is to say.
+    pub(crate) fn rows(&self, now: Timestamp, zone: &TimeZone) -> Vec<Vec<String>> {
+        [
+            ("executions", self.executions.said(Executions::in_words)),
+            ("consumer", self.consumer.said(Mapping::in_words)),
+            ("alarms", self.alarms.said(|alarms| alarms_in_words(alarms, now, zone))),
+            (
+                "last redrive",
+                self.last_redrive.said(|last| redrive_in_words(last.as_ref(), now, zone)),
+            ),
+            (
+                "last ledger",
+                self.last_ledger.said(|last| ledger_in_words(last.as_ref(), now, zone)),
+            ),
+        ]
+        .into_iter()
+        .map(|(name, words)| vec![name.to_owned(), words])
+        .collect()
+    }
 }
 
 async fn queue(stack: &Stack, name: &'static str, url: &str) -> Result<Queue, Failure> {
     let (depth, age) = tokio::join!(stack.depth(url), stack.oldest_age(url));
     let depth = depth?;
     // CloudWatch has no figure of an empty queue, and is minutes late.
-    let oldest_seconds = if depth.total() == 0 { Known::Value(0) } else { known(age)? };
+    let oldest_seconds = if depth.total() == 0 { Known::Value(0) } else { Known::of(age) };
     Ok(Queue { name, depth, oldest_seconds })
 }
 
@@ -232,7 +285,7 @@ pub(crate) async fn alarms(stack: &Stack) -> Result<Vec<Alarm>, Failure> {
 }
 
 impl Drain {
-    fn between(before: Depth, after: Depth, time: Duration, now: Timestamp) -> Self {
+    pub(crate) fn between(before: Depth, after: Depth, time: Duration, now: Timestamp) -> Self {
         let seconds = time.as_secs_f64();
         #[expect(clippy::cast_precision_loss, reason = "queues have far fewer messages")]
         let (before, after) = (before.total() as f64, after.total() as f64);
@@ -244,7 +297,7 @@ impl Drain {
         Self { seconds, per_second, empty_at }
     }
 
-    fn in_words(&self, depth: Depth, now: Timestamp, zone: &TimeZone) -> String {
+    pub(crate) fn in_words(&self, depth: Depth, now: Timestamp, zone: &TimeZone) -> String {
         let rate = self.per_second;
         match self.empty_at {
             _ if depth.total() == 0 => paint(GOOD, "empty"),
@@ -263,12 +316,13 @@ impl Drain {
 
 impl Status {
     fn verdict(&self) -> Verdict {
+        let rest = &self.rest;
         let has_letters = self.dead_letter_queues.iter().any(|queue| queue.depth.total() > 0);
-        let is_paused = matches!(&self.consumer, Known::Value(mapping) if !mapping.is_on());
-        let rings = matches!(&self.alarms, Known::Value(alarms) if !alarms.is_empty());
+        let is_paused = matches!(&rest.consumer, Known::Value(mapping) if !mapping.is_on());
+        let rings = matches!(&rest.alarms, Known::Value(alarms) if !alarms.is_empty());
         let redrive =
-            matches!(&self.last_redrive, Known::Value(Some(last)) if !went_well(&last.report));
-        let ledger = matches!(&self.last_ledger, Known::Value(Some(last)) if !closes(&last.report));
+            matches!(&rest.last_redrive, Known::Value(Some(last)) if !went_well(&last.report));
+        let ledger = matches!(&rest.last_ledger, Known::Value(Some(last)) if !closes(&last.report));
         Verdict::wrong_if(has_letters || is_paused || rings || redrive || ledger)
     }
 
@@ -288,30 +342,13 @@ impl Status {
         text.push('\n');
 
         let mut rows = Vec::new();
-        let mut row = |name: &str, value: String| rows.push(vec![name.to_owned(), value]);
         if let Some(drain) = &self.drain {
-            row("work queue", drain.in_words(self.work_queue.depth, now, zone));
+            let words = drain.in_words(self.work_queue.depth, now, zone);
+            rows.push(vec!["work queue".to_owned(), words]);
         }
-        row("executions", said(&self.executions, Executions::in_words));
-        row("consumer", said(&self.consumer, Mapping::in_words));
-        row("alarms", said(&self.alarms, |alarms| alarms_in_words(alarms, now, zone)));
-        row(
-            "last redrive",
-            said(&self.last_redrive, |last| redrive_in_words(last.as_ref(), now, zone)),
-        );
-        row(
-            "last ledger",
-            said(&self.last_ledger, |last| ledger_in_words(last.as_ref(), now, zone)),
-        );
+        rows.extend(self.rest.rows(now, zone));
         text.push_str(&columns(&rows, &[]));
         text
-    }
-}
-
-fn said<T>(known: &Known<T>, words: impl FnOnce(&T) -> String) -> String {
-    match known {
-        Known::Value(value) => words(value),
-        Known::Unknown { unknown } => paint(QUIET, format!("unknown: {unknown}")),
     }
 }
 
@@ -434,20 +471,20 @@ mod tests {
                 oldest_seconds: Known::Value(0),
                 ..queue("dead-letter queue", depth(0, 0, 0))
             }],
-            executions: Known::Value(Executions {
-                running: count(3, false),
-                succeeded: count(1_000, true),
-                failed: count(0, false),
-                timed_out: count(0, false),
-                aborted: count(0, false),
-            }),
-            consumer: Known::Value(Mapping::in_state("Enabled")),
-            alarms: Known::Value(vec![]),
-            last_redrive: Known::Value(None),
-            last_ledger: Known::Value(Some(Dated {
-                at: now() - Duration::from_hours(8),
-                report: Ledger { versions: 412, closed: true, ..Ledger::default() },
-            })),
+            rest: Rest {
+                executions: Known::Value(Executions {
+                    running: count(3, false),
+                    succeeded: count(1_000, true),
+                    ..Executions::default()
+                }),
+                consumer: Known::Value(Mapping::in_state("Enabled")),
+                alarms: Known::Value(vec![]),
+                last_redrive: Known::Value(None),
+                last_ledger: Known::Value(Some(Dated {
+                    at: now() - Duration::from_hours(8),
+                    report: Ledger { versions: 412, closed: true, ..Ledger::default() },
+                })),
+            },
             drain: None,
         }
     }
@@ -484,12 +521,17 @@ sluice in eu-west-1 at 2026-11-20 14:00:00 UTC
             dead_letter_queues: vec![queue("dead-letter queue", depth(1, 0, 0))],
             ..status()
         };
-        let paused = Status { consumer: Known::Value(Mapping::in_state("Disabled")), ..status() };
+        let with = |change: &dyn Fn(&mut Rest)| {
+            let mut status = status();
+            change(&mut status.rest);
+            status
+        };
+        let paused = with(&|rest| rest.consumer = Known::Value(Mapping::in_state("Disabled")));
         let alarm = Alarm { name: "DeadLettersAlarm".into(), since: Some(now()) };
-        let rings = Status { alarms: Known::Value(vec![alarm]), ..status() };
+        let rings = with(&|rest| rest.alarms = Known::Value(vec![alarm.clone()]));
         let report = RedriveReport { failed: 1, ..RedriveReport::default() };
-        let redrive =
-            Status { last_redrive: Known::Value(Some(Dated { at: now(), report })), ..status() };
+        let dated = Dated { at: now(), report };
+        let redrive = with(&|rest| rest.last_redrive = Known::Value(Some(dated.clone())));
         let report = Ledger {
             missing: 2,
             fixed: 1,
@@ -497,8 +539,8 @@ sluice in eu-west-1 at 2026-11-20 14:00:00 UTC
             summary: "2 missing".into(),
             ..Ledger::default()
         };
-        let ledger =
-            Status { last_ledger: Known::Value(Some(Dated { at: now(), report })), ..status() };
+        let dated = Dated { at: now(), report };
+        let ledger = with(&|rest| rest.last_ledger = Known::Value(Some(dated.clone())));
         for (wrong, word) in [
             (dead, "dead-letter queue        1"),
             (paused, "paused"),
@@ -513,7 +555,8 @@ sluice in eu-west-1 at 2026-11-20 14:00:00 UTC
 
     #[test]
     fn what_is_not_known_is_said_with_the_reason() {
-        let unknown = Status { alarms: Known::Unknown { unknown: "no right".into() }, ..status() };
+        let mut unknown = status();
+        unknown.rest.alarms = Known::Unknown { unknown: "no right".into() };
         assert!(rendered(&unknown).contains("alarms        unknown: no right"));
         let json = serde_json::to_value(&unknown).unwrap();
         assert_eq!(json["alarms"]["unknown"], "no right");

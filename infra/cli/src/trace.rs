@@ -48,23 +48,40 @@ impl Trace {
         let stack = Stack::find(options).await?;
         let progress =
             manner.progress("asking the bucket, Step Functions, the archive and the logs");
-        let gatherer = Gatherer::new(&stack, !self.without_logs, Timestamp::now())?;
-        let mut subjects = gatherer.subjects(&self.what).await?;
-        let more_versions = subjects.len().saturating_sub(self.versions.max(1));
-        subjects.truncate(self.versions.max(1));
-        let mut stories = Vec::new();
-        for subject in subjects {
-            stories.push(gatherer.story(subject).await?);
-        }
+        let stories =
+            Stories::gather(&stack, &self.what, self.versions, !self.without_logs).await?;
         drop(progress);
-        let stories = Stories { stories, more_versions };
         let zone = TimeZone::system();
         manner.print(&stories, |stories| stories.render(Timestamp::now(), &zone))?;
         Ok(Verdict::wrong_if(stories.stories.first().is_some_and(Story::needs_somebody)))
     }
 }
 
+/// The story of one event, by its id or the name of an execution of it, as the verb prints it.
+pub(crate) async fn of_event(stack: &Stack, name: &str) -> Result<String, Failure> {
+    let Ok(what) = name.parse::<Target>();
+    let stories = Stories::gather(stack, &what, 1, true).await?;
+    Ok(stories.render(Timestamp::now(), &TimeZone::system()))
+}
+
 impl Stories {
+    async fn gather(
+        stack: &Stack,
+        what: &Target,
+        versions: usize,
+        with_logs: bool,
+    ) -> Result<Self, Failure> {
+        let gatherer = Gatherer::new(stack, with_logs, Timestamp::now())?;
+        let mut subjects = gatherer.subjects(what).await?;
+        let more_versions = subjects.len().saturating_sub(versions.max(1));
+        subjects.truncate(versions.max(1));
+        let mut stories = Vec::new();
+        for subject in subjects {
+            stories.push(gatherer.story(subject).await?);
+        }
+        Ok(Self { stories, more_versions })
+    }
+
     fn render(&self, now: Timestamp, zone: &TimeZone) -> String {
         let mut parts: Vec<_> = self.stories.iter().map(|story| story.render(now, zone)).collect();
         if self.more_versions > 0 {

@@ -1,6 +1,6 @@
 mod devices;
-mod kept;
-mod progress;
+pub(crate) mod kept;
+pub(crate) mod progress;
 mod report;
 
 use std::cell::RefCell;
@@ -16,9 +16,8 @@ use clap::Args;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use tokio::time::sleep;
 
-use crate::{
-    Clients, Companion, Emulator, EmulatorOptions, Error, Project, RunFolder, Stack, Tools,
-};
+use crate::up::{Running, bring_up};
+use crate::{Clients, Companion, EmulatorOptions, Error, Project, RunFolder, Stack};
 use devices::Upload;
 use progress::Progress;
 use report::{Execution, Report};
@@ -97,32 +96,8 @@ impl Demo {
         options.check_port()?;
 
         let progress = Progress::new(u64::from(self.files));
-        let step = progress.step("installing the pinned Python tools (once)");
-        let tools = Tools::install(&project).await?;
-        let aws = if self.keep { Some(Tools::install_aws(&project).await?) } else { None };
-        step.done();
-        let step = progress.step("sam build (some minutes the first time)");
-        let build = crate::build(&project, &tools).await?;
-        step.done();
-        let step = progress.step("starting the emulator");
-        let emulator = Emulator::start(&project, &tools, &run, &options).await?;
-        step.done();
-        let step = progress.step("sam deploy");
-        let parameters: Vec<&str> =
-            self.with.iter().flat_map(|it| it.parameters_of_main()).copied().collect();
-        let stack =
-            crate::deploy(&project, &tools, &run, &build, &emulator, "sluice-demo", &parameters)
-                .await?;
-        step.done();
-        drop(build);
-        let mut beside = Vec::new();
-        for companion in self.with.iter().copied() {
-            let step = progress.step("sam deploy of a stack beside it");
-            let outputs =
-                crate::deploy_beside(&project, &tools, &run, &emulator, &stack, companion).await?;
-            step.done();
-            beside.push((companion, outputs));
-        }
+        let Running { mut emulator, stack, beside, aws } =
+            bring_up(&project, &run, &options, &self.with, &progress, self.keep).await?;
 
         let watch = Watch {
             clients: stack.clients(),
@@ -157,10 +132,10 @@ impl Demo {
             Ok(verdict) => println!("{verdict}\n"),
             Err(problem) => eprintln!("error: {}\n", DemoError::Unexpected(problem)),
         }
-        kept::Kept::prepare(&run, &stack, &aws).await?.print();
+        kept::Kept::prepare(&run, &stack, &aws).await?.print("Ctrl-C");
         kept::print_beside(&beside);
         // Ends by Ctrl-C, which drops this future and with it the emulator.
-        std::future::pending().await
+        Err(emulator.ended().await.into())
     }
 }
 
@@ -438,7 +413,7 @@ impl Watch<'_> {
 
 /// What one look at the stack counted.
 #[derive(Debug, PartialEq, Eq)]
-struct Look {
+pub(crate) struct Look {
     queued: usize,
     dead_letters: usize,
     started: usize,

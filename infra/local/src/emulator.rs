@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::Error;
 use crate::project::{Project, RunFolder};
-use crate::supervise::{Job, Supervised};
+use crate::supervise::{Job, Supervised, said};
 use crate::tools::Tools;
 
 /// How to start an [`Emulator`].
@@ -139,6 +139,18 @@ impl Emulator {
 
     pub fn log(&self) -> &Path {
         self.process.log()
+    }
+
+    /// Waits for the end that nobody has asked for.
+    pub(crate) async fn ended(&mut self) -> Error {
+        match self.process.wait().await {
+            Ok(status) => Error::EmulatorEnded {
+                status: said(status),
+                tail: self.process.tail(),
+                log: self.log().to_owned(),
+            },
+            Err(error) => error,
+        }
     }
 
     /// A process of which the emulator and all running functions descend.

@@ -43,9 +43,23 @@ pub enum Error {
     PortInUse { port: u16 },
 
     #[error(
-        "another {name} is running in this checkout (process {process}): end it first, with Ctrl-C"
+        "another {name} is running in this checkout (process {process}): end it first, with Ctrl-C or `cargo sluice down`"
     )]
     AlreadyRunning { name: &'static str, process: String },
+
+    #[error("{} is locked, but does not say which process has locked it: end that by hand (`fuser` may know it)", .lock.display())]
+    UnknownHolder { lock: PathBuf },
+
+    #[error(
+        "process {process} has not ended within {seconds} s: end it by hand, with `kill -9 {process}`"
+    )]
+    DoesNotEnd { process: i32, seconds: u64 },
+
+    #[error("the stack did not come up; {} ends with:\n{tail}", .log.display())]
+    NotUp { log: PathBuf, tail: String },
+
+    #[error("the emulator has ended by itself ({status}); {} ends with:\n{tail}", .log.display())]
+    EmulatorEnded { status: String, log: PathBuf, tail: String },
 
     #[error("the emulator {what}; {} ends with:\n{tail}", .log.display())]
     EmulatorNotReady { what: String, log: PathBuf, tail: String },

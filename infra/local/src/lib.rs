@@ -11,6 +11,8 @@ mod project;
 mod stack;
 mod supervise;
 mod tools;
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "what a command line prints")]
+mod up;
 
 pub use build::{Build, build, for_cargo};
 pub use companion::{Companion, deploy_beside};
@@ -21,3 +23,4 @@ pub use project::{Project, RunFolder, make_folder};
 pub use stack::{Clients, Outputs, Stack, deploy};
 pub use supervise::Job;
 pub use tools::{Jsonata, Tools};
+pub use up::{Down, Up};

@@ -126,7 +126,7 @@ impl Job {
     }
 }
 
-fn said(status: ExitStatus) -> String {
+pub(crate) fn said(status: ExitStatus) -> String {
     status.code().map_or_else(|| status.to_string(), |code| format!("exit code {code}"))
 }
 
@@ -156,7 +156,7 @@ impl Supervised {
         self.supervisor.try_wait().map_err(Error::file("wait for the command of", &self.log))
     }
 
-    async fn wait(&mut self) -> Result<ExitStatus, Error> {
+    pub(crate) async fn wait(&mut self) -> Result<ExitStatus, Error> {
         loop {
             if let Some(status) = self.ended()? {
                 return Ok(status);
@@ -167,13 +167,18 @@ impl Supervised {
 
     /// The last lines of the log, indented.
     pub(crate) fn tail(&self) -> String {
-        const LINES: usize = 20;
-        let log = fs::read(&self.log).unwrap_or_default();
-        let log = String::from_utf8_lossy(&log);
-        let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
-        let last = &lines[lines.len().saturating_sub(LINES)..];
-        last.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
+        tail(&self.log)
     }
+}
+
+/// The last lines of a log, indented.
+pub(crate) fn tail(log: &Path) -> String {
+    const LINES: usize = 20;
+    let log = fs::read(log).unwrap_or_default();
+    let log = String::from_utf8_lossy(&log);
+    let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
+    let last = &lines[lines.len().saturating_sub(LINES)..];
+    last.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
 }
 
 impl Drop for Supervised {

@@ -1,4 +1,8 @@
-use aws_sdk_sfn::{error::ProvideErrorMetadata as _, types::ExecutionStatus};
+use aws_sdk_sfn::{
+    error::ProvideErrorMetadata as _,
+    operation::describe_execution::DescribeExecutionOutput,
+    types::{ExecutionListItem, ExecutionStatus},
+};
 use aws_smithy_types::DateTime;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -55,11 +59,38 @@ impl Stack {
     pub(crate) async fn outcome(&self, name: &str) -> Result<Option<String>, Failure> {
         let machine = self.output("StateMachineArn")?;
         let arn = format!("{}:{name}", machine.replacen(":stateMachine:", ":execution:", 1));
-        let answer = self.sfn.describe_execution().execution_arn(arn).send().await;
-        let answer = answer.map_err(Failure::of("states:DescribeExecution"))?;
-        let output =
-            answer.output.and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
+        let output = self
+            .describe(&arn)
+            .await?
+            .output
+            .and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
         Ok(output.and_then(|output| output["outcome"].as_str().map(str::to_owned)))
+    }
+
+    /// The newest executions with a status, newest first.
+    pub(crate) async fn newest_with(
+        &self,
+        status: ExecutionStatus,
+        most: i32,
+    ) -> Result<Vec<ExecutionListItem>, Failure> {
+        let answer = self
+            .sfn
+            .list_executions()
+            .state_machine_arn(self.output("StateMachineArn")?)
+            .status_filter(status)
+            .max_results(most)
+            .send()
+            .await
+            .map_err(Failure::of("states:ListExecutions"))?;
+        Ok(answer.executions)
+    }
+
+    pub(crate) async fn describe(
+        &self,
+        execution_arn: &str,
+    ) -> Result<DescribeExecutionOutput, Failure> {
+        let call = self.sfn.describe_execution().execution_arn(execution_arn);
+        call.send().await.map_err(Failure::of("states:DescribeExecution"))
     }
 
     pub(crate) async fn count_executions(&self, status: ExecutionStatus) -> Result<Count, Failure> {

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use aws_sdk_cloudwatchlogs::types::FilteredLogEvent;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
@@ -19,7 +20,7 @@ impl LogLine {
         self.fields.get(field).and_then(Value::as_str).unwrap_or_default()
     }
 
-    fn read(function: &'static str, millis: Option<i64>, message: &str) -> Option<Self> {
+    pub(crate) fn read(function: &'static str, millis: Option<i64>, message: &str) -> Option<Self> {
         let fields: Map<String, Value> = serde_json::from_str(message.trim()).ok()?;
         let said = fields.get("timestamp").and_then(Value::as_str);
         let at = said.and_then(|time| time.parse().ok());
@@ -29,11 +30,17 @@ impl LogLine {
 }
 
 /// Lines that were looked for.
-#[derive(Debug, Default)]
-pub(crate) struct Found {
-    pub(crate) lines: Vec<LogLine>,
+#[derive(Debug)]
+pub(crate) struct Found<T = LogLine> {
+    pub(crate) lines: Vec<T>,
     /// Whether there may be more, because the log is too long to be read to its end.
     pub(crate) cut_short: bool,
+}
+
+impl<T> Default for Found<T> {
+    fn default() -> Self {
+        Self { lines: Vec::new(), cut_short: false }
+    }
 }
 
 /// The functions by the names of their outputs, and what a person calls them.
@@ -59,29 +66,42 @@ impl Stack {
         let Some(name) = self.optional_output(output) else { return Ok(Found::default()) };
         let group = self.log_group(name).await?;
         let start = Timestamp::now().checked_sub(back).unwrap_or(Timestamp::UNIX_EPOCH);
+        let Found { lines, cut_short } = self.log_events(&group, Some(text), start).await?;
+        let mut lines: Vec<_> = lines
+            .iter()
+            .filter_map(|event| LogLine::read(function, event.timestamp, event.message.as_deref()?))
+            .collect();
+        lines.sort_by_key(|line| line.at);
+        Ok(Found { lines, cut_short })
+    }
+
+    /// What is in a log since a time, as CloudWatch has it: all, or what has a text in it.
+    pub(crate) async fn log_events(
+        &self,
+        group: &str,
+        text: Option<&str>,
+        start: Timestamp,
+    ) -> Result<Found<FilteredLogEvent>, Failure> {
+        let mut found = Found::default();
+        let pattern = text.map(|text| format!("\"{}\"", text.replace(['"', '\\'], "?")));
         let mut pages = self
             .logs
             .filter_log_events()
             .log_group_name(group)
-            .filter_pattern(format!("\"{}\"", text.replace(['"', '\\'], "?")))
+            .set_filter_pattern(pattern)
             .start_time(start.as_millisecond())
             .into_paginator()
             .send();
-        let mut found = Found::default();
         let mut count = 0;
         while let Some(page) = pages.next().await {
             let page = page.map_err(Failure::of("logs:FilterLogEvents"))?;
-            let events = page.events.unwrap_or_default();
-            found.lines.extend(events.iter().filter_map(|event| {
-                LogLine::read(function, event.timestamp, event.message.as_deref()?)
-            }));
+            found.lines.extend(page.events.unwrap_or_default());
             count += 1;
             if count == MAX_PAGES {
                 found.cut_short = true;
                 break;
             }
         }
-        found.lines.sort_by_key(|line| line.at);
         Ok(found)
     }
 

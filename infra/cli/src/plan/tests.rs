@@ -298,6 +298,19 @@ fn the_region_and_the_type_of_the_machine_decide_the_quota() {
 }
 
 #[test]
+fn what_arrived_is_planned_for_as_if_it_had_been_said() {
+    let mut taken = plan("--from-metrics --since 24h --region ap-northeast-2");
+    taken.plan_for(&measured::tests::day());
+    let said = plan("--arrivals 2/s --burst 500/s --burst-for 10m --region ap-northeast-2");
+    assert_eq!(format!("{:?}", taken.scenario()), format!("{:?}", said.scenario()));
+    // And without a burst, whatever was on the command line.
+    let mut steady = measured::tests::day();
+    (steady.steady, steady.burst) = (1.0, None);
+    taken.plan_for(&steady);
+    assert_eq!(taken.report().unwrap().title(), "1/s uploads");
+}
+
+#[test]
 fn the_settings_have_the_defaults_of_the_template() {
     let template = fs::read_to_string(root().join("template.yaml")).unwrap();
     let default = |parameter: &str| {
@@ -384,6 +397,8 @@ fn what_cannot_be_is_said_in_a_sentence() {
     };
     assert!(refused("--burst 5000/s").contains("--burst-for <TIME>"));
     assert!(refused("--arrivals 200").contains("such as 200/s"));
+    assert!(refused("--from-metrics --arrivals 1/s").contains("cannot be used with"));
+    assert!(refused("--since 24h").contains("--from-metrics"));
     assert!(refused("--maximum-concurrency 1").contains("2..=1000"));
     let error = plan("--arrivals 1/s --batch-size 50").report().unwrap_err().to_string();
     assert!(error.contains("--batching-window-seconds"), "{error}");

@@ -44,8 +44,7 @@ impl Demo {
     }
 
     pub(crate) fn endpoint(&self) -> String {
-        let (_, rest) = self.printed.split_once("reaches the stack at ").unwrap();
-        rest.split(',').next().unwrap().to_owned()
+        endpoint_in(&self.printed)
     }
 
     pub(crate) fn refuses_another(&self) {
@@ -94,6 +93,12 @@ impl Drop for Beside {
         kill("-TERM", &format!("-{}", self.0.id()));
         self.0.wait().unwrap();
     }
+}
+
+/// Where a stack is, by what says how to reach it.
+pub(crate) fn endpoint_in(printed: &str) -> String {
+    let (_, rest) = printed.split_once("reaches the stack at ").unwrap();
+    rest.split(',').next().unwrap().to_owned()
 }
 
 /// A negative process id is that of a group.

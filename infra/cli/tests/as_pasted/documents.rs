@@ -9,10 +9,15 @@ use super::demo::Beside;
 use super::{eventually, json, output_of, paste, read, root, shell};
 
 /// Commands that are not run here, by how they begin, each with the reason.
-const NOT_RUN: [(&str, &str); 8] = [
+const NOT_RUN: [(&str, &str); 13] = [
     ("cargo test ", "it is what runs this; that its names exist is checked"),
     ("cargo sluice bench", "takes many minutes; `.ci/run` runs it with `--guard`"),
     ("cargo sluice demo", "one is running; the tests of the companions deploy what it would"),
+    ("cargo sluice watch", "has to have a terminal; its unit tests draw on one of 80 by 24"),
+    ("cargo sluice logs -f", "does not end; without -f it is run here"),
+    ("cargo sluice plan --from-metrics", "the emulator has no metrics; unit tests have an answer"),
+    ("cargo sluice up", "the demo has the place of the stack; run once that has ended"),
+    ("cargo sluice down", "it would end the demo; run once that has ended"),
     ("cargo sluice simulate", "takes a minute; the tests of the simulation run shorter ones"),
     ("sam build", "the demo has just run it, for the architecture of this machine"),
     ("sam deploy", "deploys to AWS; the demo has run it for the emulator"),

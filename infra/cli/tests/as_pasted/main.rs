@@ -85,6 +85,33 @@ fn every_command_works_as_it_is_printed() {
     assert!(errors.contains("stopping …\nstopped"), "{errors}");
     let left = demo::processes_with(&format!("AWS_ENDPOINT_URL={endpoint}"));
     assert!(left.is_empty(), "still running: {left:?}");
+
+    up_and_down();
+}
+
+/// Ends the stack in the background, whatever else fails.
+struct Ended;
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        paste("cargo sluice down").ok();
+    }
+}
+
+/// The stack in the background: reached as it says, alone in the checkout, and gone after `down`.
+fn up_and_down() {
+    let _ended = Ended;
+    let printed = paste("cargo sluice up").unwrap();
+    let endpoint = demo::endpoint_in(&printed);
+    let refused = paste("cargo sluice up").unwrap_err();
+    assert!(refused.contains("error: another demo is running in this checkout"), "{refused}");
+    let status = paste(". target/sluice/demo/sluice.env && cargo sluice status").unwrap();
+    assert!(status.starts_with("sluice-demo in us-east-1"), "{status}");
+    let down = paste("cargo sluice down").unwrap();
+    assert!(down.starts_with("the stack is down"), "{down}");
+    let left = demo::processes_with(&format!("AWS_ENDPOINT_URL={endpoint}"));
+    assert!(left.is_empty(), "still running: {left:?}");
+    assert_eq!(paste("cargo sluice down").unwrap(), "no stack is up in this checkout\n");
 }
 
 /// Builds the functions first, without a limit: from an empty target folder on a slow machine this

@@ -39,13 +39,14 @@ impl<'a> Kept<'a> {
     }
 
     /// Each line that is indented is a command. The tests run all of them as they are printed.
-    pub(crate) fn print(&self) {
+    /// `until` is what ends the stack.
+    pub(crate) fn print(&self, until: &str) {
         let Self { stack, .. } = self;
         let outputs = &stack.outputs;
         let aws = as_pasted(&self.aws);
         println!(
             "\
-The stack stays up until Ctrl-C. These commands talk to it from another terminal, in this folder.
+The stack stays up until {until}. These commands talk to it from another terminal, in this folder.
 The program `aws` in them is the AWS command line, and reaches nothing but this stack.
 
 Upload a file:
@@ -132,7 +133,7 @@ fn quoted(path: &Path) -> String {
 fn command_line_for(stack: &Stack, aws: &Path, home: &Path) -> String {
     format!(
         "#!/bin/sh\n\
-         # The AWS command line, for the stack of `cargo demo --keep`, which writes this file.\n\
+         # The AWS command line, for the stack of `cargo demo --keep` or `cargo sluice up`, which write this file.\n\
          exec env -i PATH=\"$PATH\" HOME={home} PYTHONUTF8=1 AWS_EC2_METADATA_DISABLED=true \\\n\
          \x20 AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test AWS_DEFAULT_REGION={region} \\\n\
          \x20 {aws} --endpoint-url {endpoint} \"$@\"\n",
@@ -145,9 +146,10 @@ fn command_line_for(stack: &Stack, aws: &Path, home: &Path) -> String {
 
 /// For a shell, and for nothing of a person's own AWS settings to get through.
 fn variables_for(stack: &Stack) -> String {
-    let mut lines = "# The stack of `cargo demo --keep`, which writes this file.\n\
+    let mut lines =
+        "# The stack of `cargo demo --keep` or `cargo sluice up`, which write this file.\n\
                      unset AWS_PROFILE AWS_SESSION_TOKEN\n"
-        .to_owned();
+            .to_owned();
     for (name, value) in [
         ("AWS_ENDPOINT_URL", stack.endpoint.as_str()),
         ("AWS_REGION", stack.region()),
