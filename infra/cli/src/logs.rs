@@ -192,8 +192,8 @@ impl Line {
                     .and_then(Value::as_str)
                     .is_some_and(|kind| kind.starts_with("platform."));
                 let status = fields.get("record").and_then(|record| record.get("status"));
-                let is_well = status.is_none_or(|status| status == "success");
-                !fields.contains_key("_aws") && !(is_of_lambda && is_well)
+                let failed = status.is_some_and(|status| status != "success");
+                !fields.contains_key("_aws") && (!is_of_lambda || failed)
             }
         }
     }

@@ -11,7 +11,7 @@ mod project;
 mod stack;
 mod supervise;
 mod tools;
-#[expect(clippy::print_stdout, clippy::print_stderr, reason = "what a command line prints")]
+#[expect(clippy::print_stdout, reason = "what a command line prints")]
 mod up;
 
 pub use build::{Build, build, for_cargo};

@@ -73,26 +73,20 @@ impl Series {
         let begin = down(begin).map_err(out_of_range)?;
 
         // Without a forwarder, S3 itself sends to the queue, and so does the consumer when it defers.
-        let (metric, of, queries) = match stack.optional_output("ForwarderFunctionName") {
-            Some(name) => (
-                "Forwarded",
-                name,
-                vec![query("came", "Sluice", "Forwarded", "FunctionName", name, period)],
-            ),
-            None => {
-                let queue = stack.output("WorkQueueUrl")?;
-                let queue = queue.rsplit('/').next().unwrap_or_default();
-                let consumer = stack.output("ConsumerFunctionName")?;
-                let sent = "NumberOfMessagesSent";
-                (
-                    "NumberOfMessagesSent less Deferred",
-                    queue,
-                    vec![
-                        query("came", "AWS/SQS", sent, "QueueName", queue, period),
-                        query("again", "Sluice", "Deferred", "FunctionName", consumer, period),
-                    ],
-                )
-            }
+        let forwarder = stack.optional_output("ForwarderFunctionName");
+        let (metric, of, queries) = if let Some(name) = forwarder {
+            let came = query("came", "Sluice", "Forwarded", "FunctionName", name, period);
+            ("Forwarded", name, vec![came])
+        } else {
+            let queue = stack.output("WorkQueueUrl")?;
+            let queue = queue.rsplit('/').next().unwrap_or_default();
+            let consumer = stack.output("ConsumerFunctionName")?;
+            let sent = "NumberOfMessagesSent";
+            let queries = vec![
+                query("came", "AWS/SQS", sent, "QueueName", queue, period),
+                query("again", "Sluice", "Deferred", "FunctionName", consumer, period),
+            ];
+            ("NumberOfMessagesSent less Deferred", queue, queries)
         };
         let mut pages = stack
             .cloudwatch
@@ -263,6 +257,7 @@ pub(crate) fn rounded(rate: f64) -> f64 {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "all of these are exact")]
 pub(super) mod tests {
     use super::*;
 

@@ -25,7 +25,7 @@ pub(super) enum News {
     Look(Look),
     /// `failed` are the newest executions that have ended badly.
     Rest {
-        rest: Rest,
+        rest: Box<Rest>,
         oldest: Known<u64>,
         failed: Known<Vec<Failed>>,
     },
@@ -139,7 +139,11 @@ async fn rests(stack: &Stack, every: Duration, found: &mpsc::Sender<News>) {
             // The counts say why.
             None => Ok(Vec::new()),
         };
-        let news = News::Rest { rest, oldest: Known::of(oldest), failed: Known::of(failed) };
+        let news = News::Rest {
+            rest: Box::new(rest),
+            oldest: Known::of(oldest),
+            failed: Known::of(failed),
+        };
         if found.send(news).await.is_err() {
             return;
         }

@@ -119,7 +119,7 @@ impl Screen {
         match news {
             News::Look(look) => self.take_look(look),
             News::Rest { rest, oldest, failed } => {
-                self.rest = Some(rest);
+                self.rest = Some(*rest);
                 self.oldest = Some(oldest);
                 match failed {
                     Known::Value(failed) => (self.failed, self.failed_gap) = (failed, None),
@@ -487,6 +487,7 @@ fn styled(text: &str) -> Text<'static> {
 #[cfg(test)]
 mod tests {
     use ratatui::{Terminal, backend::TestBackend};
+    use redrive::Ledger;
 
     use super::*;
     use crate::{
@@ -530,7 +531,7 @@ mod tests {
     fn rest() -> News {
         let count = |count| Count { count, or_more: false };
         News::Rest {
-            rest: Rest {
+            rest: Box::new(Rest {
                 executions: Known::Value(Executions {
                     running: count(3),
                     succeeded: count(197),
@@ -547,7 +548,7 @@ mod tests {
                     at: at(-28_800),
                     report: Ledger { versions: 412, closed: true, ..Ledger::default() },
                 })),
-            },
+            }),
             oldest: Known::Value(75),
             failed: Known::Value(vec![failed(3, "InvalidDeviceState", "devices/2/state.json")]),
         }
@@ -572,7 +573,7 @@ mod tests {
         let mut terminal = Terminal::new(TestBackend::new(columns, rows)).unwrap();
         terminal.draw(|frame| screen.draw(frame)).unwrap();
         let buffer = terminal.backend().buffer();
-        let cells: Vec<_> = buffer.content().iter().map(|cell| cell.symbol()).collect();
+        let cells: Vec<_> = buffer.content().iter().map(ratatui::buffer::Cell::symbol).collect();
         let rows = cells.chunks(columns.into()).map(|row| row.concat().trim_end().to_owned());
         rows.collect()
     }
