@@ -1,15 +1,18 @@
 #!/usr/bin/env python3
-"""Draws what `cargo demo` leaves on a terminal as the picture in the README.
+"""Draws what a command leaves on a terminal, for the pictures in the documents.
 
-    infra/docs/record-demo.py                        # runs the demo, and draws it
+    infra/docs/record-demo.py                        # runs `cargo demo`, and draws it: demo.svg
     infra/docs/record-demo.py -- cargo demo --files 2000
     script -qec 'cargo demo' demo.log                # or: record it yourself,
     infra/docs/record-demo.py --from demo.log        # and draw the recording
 
-The command runs in a pseudo-terminal of fixed size, so it shows its colours and progress bars. This
-program follows its output as a terminal would, and writes the last screen to infra/docs/demo.svg. If
-the command fails, nothing is written. It needs the standard library of Python only, and knows just
-those control sequences that the demo uses.
+    # A command that takes the whole screen: what is there after 40 seconds. Then it is told to end.
+    infra/docs/record-demo.py --to infra/docs/watch.svg --size 80x24 --after 40 -- \
+        cargo sluice watch --interval 1s
+
+The command runs in a pseudo-terminal of fixed size, so it shows its colours and progress bars. The
+terminal emulator pyte, which is installed under target/venv/pyte, follows its output, and its last
+screen becomes the picture. If the command fails, nothing is written.
 """
 
 import argparse
@@ -17,27 +20,35 @@ import fcntl
 import os
 import pty
 import re
+import select
 import struct
 import subprocess
 import sys
 import termios
+import time
 from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
-PICTURE = Path(__file__).resolve().parent / "demo.svg"
+ROOT = Path(__file__).resolve().parents[2]
+PICTURE = ROOT / "infra" / "docs" / "demo.svg"
 COMMAND = ["cargo", "demo"]
-COLUMNS, ROWS = 84, 200
+# Higher than what the demo prints, so that nothing scrolls away.
+SIZE = 84, 200
 
 # Colours of the terminal's own names, on a dark window that stands out on light and dark pages.
 BACKGROUND, FOREGROUND, FRAME = "#1f2430", "#d7dae0", "#3b4252"
 COLOURS = ["#5c6370", "#e06c75", "#98c379", "#e5c07b", "#61afef", "#c678dd", "#56b6c2", "#ffffff"]
+NAMES = ["black", "red", "green", "brown", "blue", "magenta", "cyan", "white"]
 
 # In pixels.
 FONT, CELL, LINE, MARGIN, BAR = 14, 8.4, 20, 16, 28
 
-# A control sequence (CSI), an operating system command, another escape, or one character.
-TOKEN = re.compile(r"\x1b\[([?0-9;]*)([@-~])|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b.|(.)", re.DOTALL)
+# Of an eighth of a cell, of two, and so on: curves are made of these, and must not have gaps.
+BLOCKS = "▁▂▃▄▅▆▇█"
+
+# How long a command that was told to end may take for it.
+PATIENCE = 10
 
 
 class Style(NamedTuple):
@@ -45,120 +56,100 @@ class Style(NamedTuple):
     bold: bool = False
     dim: bool = False
 
-    def after(self, parameters):
-        """The style after a "select graphic rendition" with these parameters."""
-        style, codes = self, [int(code or 0) for code in parameters.split(";")]
-        while codes:
-            match codes.pop(0):
-                case 0:
-                    style = Style()
-                case 1:
-                    style = style._replace(bold=True)
-                case 2:
-                    style = style._replace(dim=True)
-                case 22:
-                    style = style._replace(bold=False, dim=False)
-                case 39:
-                    style = style._replace(colour=None)
-                case 38 | 48:
-                    # A colour by its number in a palette, or by red, green and blue: not drawn.
-                    del codes[: 2 if codes[:1] == [5] else 4]
-                case code if 30 <= code <= 37 or 90 <= code <= 97:
-                    style = style._replace(colour=code % 10)
-        return style
+
+def with_pyte():
+    """Runs this program with the interpreter that finds pyte, unless this one does."""
+    venv = ROOT / "target" / "venv" / "pyte"
+    python = venv / "bin" / "python"
+    if Path(sys.prefix).resolve() == venv.resolve():
+        return
+    wanted = ROOT / "infra" / "local" / "requirements" / "pyte.txt"
+    stamp = venv / "installed"
+    if not stamp.is_file() or stamp.read_text() != wanted.read_text():
+        subprocess.run([sys.executable, "-m", "venv", "--clear", venv], check=True)
+        pip = [python, "-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes"]
+        subprocess.run([*pip, "-r", wanted], check=True)
+        stamp.write_text(wanted.read_text())
+    os.execv(python, [python, *sys.argv])
 
 
-class Screen:
-    """What a terminal shows after the text that it was fed."""
+def terminal(columns, rows):
+    """A screen and the stream that draws on it."""
+    import pyte
 
-    def __init__(self, columns=COLUMNS):
-        self.columns = columns
-        self.rows = [[]]
-        self.row = self.column = 0
-        self.style = Style()
+    class Screen(pyte.Screen):
+        def select_graphic_rendition(self, *codes):
+            """pyte knows no faint text. Blinking takes its place, which no command of ours uses."""
+            codes, known = list(codes or (0,)), []
+            while codes:
+                code = codes.pop(0)
+                if code in (38, 48):
+                    # A colour by its number in a palette, or by red, green and blue.
+                    count = 2 if codes[:1] == [5] else 4
+                    known += [code, *codes[:count]]
+                    del codes[:count]
+                else:
+                    known += {2: [5], 22: [22, 25]}.get(code, [code])
+            super().select_graphic_rendition(*known)
 
-    def feed(self, text):
-        for token in TOKEN.finditer(text):
-            parameters, final, character = token.groups()
-            if character is not None:
-                self.put(character)
-            elif final is not None:
-                self.control(parameters, final)
-
-    def put(self, character):
-        if character == "\r":
-            self.column = 0
-        elif character == "\n":
-            self.move(1)
-        elif character == "\b":
-            self.column = max(self.column - 1, 0)
-        elif character == "\t":
-            self.column = min((self.column // 8 + 1) * 8, self.columns - 1)
-        elif character >= " ":
-            # A full line wraps before the next character, not after its last one.
-            if self.column == self.columns:
-                self.column = 0
-                self.move(1)
-            row = self.rows[self.row]
-            row.extend([(" ", Style())] * (self.column + 1 - len(row)))
-            row[self.column] = (character, self.style)
-            self.column += 1
-
-    def move(self, rows):
-        self.row = max(self.row + rows, 0)
-        self.rows.extend([] for _ in range(self.row + 1 - len(self.rows)))
-
-    def control(self, parameters, final):
-        number = int(parameters) if parameters.isdigit() else None
-        match final:
-            case "A":
-                self.move(-(number or 1))
-            case "B":
-                self.move(number or 1)
-            case "C":
-                self.column = min(self.column + (number or 1), self.columns - 1)
-            case "D":
-                self.column = max(self.column - (number or 1), 0)
-            case "G":
-                self.column = min((number or 1) - 1, self.columns - 1)
-            case "K":
-                row = self.rows[self.row]
-                if number == 2:
-                    row.clear()
-                elif not number:
-                    del row[self.column :]
-            case "J" if not number:
-                del self.rows[self.row][self.column :]
-                del self.rows[self.row + 1 :]
-            case "m":
-                self.style = self.style.after(parameters)
-
-    def lines(self):
-        """The rows without the empty ones at both ends, and without spaces at the end of each."""
-        rows = []
-        for row in self.rows:
-            while row and row[-1][0] == " ":
-                row = row[:-1]
-            rows.append(row)
-        while rows and not rows[-1]:
-            rows.pop()
-        while rows and not rows[0]:
-            rows.pop(0)
-        return rows
+    screen = Screen(columns, rows)
+    return screen, pyte.Stream(screen)
 
 
-def record(command):
-    """Runs a command in a pseudo-terminal and returns its output, which is shown as well."""
+def colour(name):
+    """The number of a colour that has a name or is one of the first 16 of the palette."""
+    from pyte import graphics
+
+    if name in graphics.FG_BG_256[:16]:
+        return graphics.FG_BG_256.index(name) % 8
+    name = name.removeprefix("bright")
+    return NAMES.index(name) if name in NAMES else None
+
+
+def lines(screen):
+    """The rows without the empty ones at both ends, and without spaces at the end of each."""
+    rows = []
+    for number in range(screen.lines):
+        cells = [screen.buffer[number][column] for column in range(screen.columns)]
+        row = [(cell.data, Style(colour(cell.fg), cell.bold, cell.blink)) for cell in cells]
+        while row and row[-1][0] == " ":
+            row.pop()
+        rows.append(row)
+    while rows and not rows[-1]:
+        rows.pop()
+    while rows and not rows[0]:
+        rows.pop(0)
+    return rows
+
+
+def record(command, columns, rows, after):
+    """Runs a command in a pseudo-terminal and returns its output, which is shown as well.
+
+    With `after`, a number of seconds, it returns the output until then, and types a `q`.
+    """
     ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
     environment = {**os.environ, "TERM": "xterm-256color"}
     environment.pop("NO_COLOR", None)
     process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, env=environment
+        command,
+        stdin=subprocess.DEVNULL if after is None else theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=environment,
+        # A terminal of its own, from which it reads its keys.
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(1, termios.TIOCSCTTY, 0),
     )
     os.close(theirs)
-    output = bytearray()
+    output, taken = bytearray(), None
+    begin = time.monotonic()
     while True:
+        wait = None if after is None or taken else max(begin + after - time.monotonic(), 0)
+        if not select.select([ours], [], [], wait)[0]:
+            taken = bytes(output)
+            os.write(ours, b"q")
+            continue
         try:
             chunk = os.read(ours, 65536)
         except OSError:  # How Linux says that nobody writes any more.
@@ -167,9 +158,11 @@ def record(command):
             break
         output += chunk
         os.write(sys.stdout.fileno(), chunk)
-    if status := process.wait():
+    if status := process.wait(PATIENCE):
         sys.exit(f"{' '.join(command)} ended with {status}: no picture was written")
-    return output.decode(errors="replace")
+    if after is not None and taken is None:
+        sys.exit(f"{' '.join(command)} ended before {after} s were over: no picture was written")
+    return (taken or bytes(output)).decode(errors="replace")
 
 
 def pieces(row):
@@ -185,8 +178,8 @@ def pieces(row):
         start = end
 
 
-def draw(rows, title):
-    width = round(2 * MARGIN + COLUMNS * CELL)
+def draw(rows, title, columns):
+    width = round(2 * MARGIN + columns * CELL)
     height = BAR + 2 * MARGIN + len(rows) * LINE
     svg = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" '
@@ -204,15 +197,21 @@ def draw(rows, title):
     for number, row in enumerate(rows):
         y = BAR + MARGIN + number * LINE + FONT
         for start, text, style in pieces(row):
+            attributes = f' fill="{COLOURS[style.colour]}"' if style.colour is not None else ""
+            if set(text) <= set(BLOCKS):
+                for at, block in enumerate(text, start):
+                    tall = LINE * (BLOCKS.index(block) + 1) / len(BLOCKS)
+                    top = BAR + MARGIN + (number + 1) * LINE - tall
+                    place = f'x="{MARGIN + at * CELL:.1f}" y="{top:g}" width="{CELL}" height="{tall:g}"'
+                    svg.append(f"<rect {place}{attributes}/>")
+                continue
             # The length is given, so that columns stay below each other in any font.
-            attributes = f'x="{MARGIN + start * CELL:.1f}" y="{y}" textLength="{len(text) * CELL:.1f}"'
-            if style.colour is not None:
-                attributes += f' fill="{COLOURS[style.colour]}"'
+            place = f'x="{MARGIN + start * CELL:.1f}" y="{y}" textLength="{len(text) * CELL:.1f}"'
             if style.bold:
                 attributes += ' font-weight="bold"'
             if style.dim:
                 attributes += ' opacity="0.55"'
-            svg.append(f"<text {attributes}>{escape(text, quote=False)}</text>")
+            svg.append(f"<text {place}{attributes}>{escape(text, quote=False)}</text>")
     svg.append("</g>\n</svg>\n")
     return "\n".join(svg)
 
@@ -223,21 +222,35 @@ def main():
     )
     parser.add_argument("--from", dest="recording", metavar="FILE", help="draw this recording")
     parser.add_argument("--to", type=Path, default=PICTURE, help="where the picture goes")
+    parser.add_argument("--size", type=size, default=SIZE, metavar="COLUMNSxROWS")
+    parser.add_argument(
+        "--after", type=float, metavar="SECONDS", help="draw what is there then, and type a `q`"
+    )
     parser.add_argument("command", nargs="*", help="what to run instead of `cargo demo`")
     arguments = parser.parse_args()
+    with_pyte()
     command = arguments.command or COMMAND
+    columns, rows = arguments.size
 
-    screen = Screen()
-    screen.feed(f"\x1b[1m$ {' '.join(command)}\x1b[0m\r\n")
+    screen, stream = terminal(columns, rows)
+    if arguments.after is None:
+        stream.feed(f"\x1b[1m$ {' '.join(command)}\x1b[0m\r\n")
     if arguments.recording:
         text = Path(arguments.recording).read_bytes().decode(errors="replace")
         # The first and the last line of script(1) are its own.
-        screen.feed(re.sub(r"^Script (started|done) on .*\r?\n?", "", text, flags=re.MULTILINE))
+        stream.feed(re.sub(r"^Script (started|done) on .*\r?\n?", "", text, flags=re.MULTILINE))
     else:
-        screen.feed(record(command))
-    rows = screen.lines()
-    arguments.to.write_text(draw(rows, " ".join(command)))
-    print(f"{len(rows)} lines: {arguments.to}")
+        stream.feed(record(command, columns, rows, arguments.after))
+    drawn = lines(screen)
+    arguments.to.write_text(draw(drawn, " ".join(command), columns))
+    print(f"{len(drawn)} lines: {arguments.to}")
+
+
+def size(text):
+    columns, _, rows = text.partition("x")
+    if not (columns.isdigit() and rows.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is no size such as 80x24")
+    return int(columns), int(rows)
 
 
 if __name__ == "__main__":
