@@ -91,16 +91,17 @@ impl Logs {
     pub(crate) async fn run(&self, options: &Options, manner: Manner) -> Result<Verdict, Failure> {
         let stack = Stack::find(options).await?;
         let zone = TimeZone::system();
-        let mut logs = self.logs(&stack).await?;
+        let mut groups = self.groups(&stack).await?;
         let mut is_noted = false;
         loop {
             let now = Timestamp::now();
-            let found =
-                try_join_all(logs.iter().map(|log| stack.log_events(&log.group, None, log.begin)));
+            let found = try_join_all(
+                groups.iter().map(|log| stack.log_events(&log.group, None, log.begin)),
+            );
             let found = found.await?;
             let is_cut_short = found.iter().any(|found| found.cut_short);
             let is_full = found.iter().any(|found| found.lines.len() >= FULL_ANSWER);
-            let new = logs.iter_mut().zip(found).flat_map(|(log, found)| log.take(found, now));
+            let new = groups.iter_mut().zip(found).flat_map(|(log, found)| log.take(found, now));
             let mut lines: Vec<_> = new.collect();
             lines.sort_by_key(|line| line.at);
             for line in lines.iter().filter(|line| self.all || line.is_of_interest()) {
@@ -125,8 +126,8 @@ impl Logs {
     }
 
     /// The logs of the functions that were asked for, else of those that the stack has.
-    async fn logs(&self, stack: &Stack) -> Result<Vec<Log>, Failure> {
-        let mut logs: Vec<Log> = Vec::new();
+    async fn groups(&self, stack: &Stack) -> Result<Vec<Log>, Failure> {
+        let mut groups: Vec<Log> = Vec::new();
         let all = self.functions.is_empty();
         let functions = if all { Function::value_variants() } else { &self.functions };
         for (output, function) in functions.iter().map(|function| function.known_as()) {
@@ -137,12 +138,12 @@ impl Logs {
             };
             let group = stack.log_group(name).await?;
             // Both redrives write to one log.
-            if logs.iter().all(|log| log.group != group) {
+            if groups.iter().all(|log| log.group != group) {
                 let (begin, seen) = (self.since, Newcomers::default());
-                logs.push(Log { function, group, begin, seen });
+                groups.push(Log { function, group, begin, seen });
             }
         }
-        Ok(logs)
+        Ok(groups)
     }
 }
 
