@@ -198,8 +198,10 @@ def draw(rows, title, columns):
         y = BAR + MARGIN + number * LINE + FONT
         for start, text, style in pieces(row):
             attributes = f' fill="{COLOURS[style.colour]}"' if style.colour is not None else ""
-            if set(text) <= set(BLOCKS):
+            if set(text) <= set(" " + BLOCKS):
                 for at, block in enumerate(text, start):
+                    if block == " ":
+                        continue
                     tall = LINE * (BLOCKS.index(block) + 1) / len(BLOCKS)
                     top = BAR + MARGIN + (number + 1) * LINE - tall
                     place = f'x="{MARGIN + at * CELL:.1f}" y="{top:g}" width="{CELL}" height="{tall:g}"'
