@@ -182,12 +182,11 @@ impl World {
         let is_hurt = is_hurt || is_broken;
         let receipts = acknowledged(messages, result);
         let is_lost = !receipts.is_empty() && self.state().happens(Fault::AcknowledgementLost);
+        let mut hidden: Vec<&String> = Vec::new();
         if is_lost {
             self.state().note(writes, "Lambda does not come to delete what is acknowledged");
         } else {
-            for handle in &receipts {
-                self.deletes_acknowledged(handle);
-            }
+            hidden.extend(receipts.iter().filter(|handle| !self.deletes_acknowledged(handle)));
         }
         let is_kept = |message: &&Value| {
             is_lost || !receipts.iter().any(|handle| message["ReceiptHandle"] == **handle)
@@ -202,13 +201,17 @@ impl World {
             let (now, write) = (state.now(), state.ledger.writes_of(id).first().copied());
             state.ledger.violate(Promise::WaitingCostsNoReceive, now, write, words);
         }
+        let comes_back =
+            |message: &&Value| hidden.iter().any(|handle| message["ReceiptHandle"] == **handle);
         let mut state = self.state();
         let until = state.now() + LONGEST_BACKOFF;
-        let ids = kept.iter().filter_map(|message| message["MessageId"].as_str());
+        let left = kept.into_iter().chain(messages.iter().filter(comes_back));
+        let ids = left.filter_map(|message| message["MessageId"].as_str());
         state.left_hidden.extend(ids.map(|id| (id.to_owned(), until)));
     }
 
-    fn deletes_acknowledged(&self, handle: &str) {
+    /// Whether it is gone. If not, it stays hidden for as long as if nobody had deleted it.
+    fn deletes_acknowledged(&self, handle: &str) -> bool {
         let work = self.aws.work_queue();
         // What a FIFO queue has deleted does not come back.
         let is_kept = !self.setting.is_ordered && self.state().happens(Fault::BackFromTheDead);
@@ -217,10 +220,11 @@ impl World {
             let answer = work.does("DeleteMessageBatch", input).unwrap_or_default();
             // A FIFO queue refuses a receipt that is too old.
             if !answer["Successful"].is_array() {
-                return;
+                return true;
             }
         }
         self.state().deleted("Lambda", work.name(), handle, None);
+        !is_kept
     }
 
     /// Receives of these messages end in something other than waiting.

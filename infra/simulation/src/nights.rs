@@ -85,7 +85,7 @@ impl World {
     }
 
     /// Invokes the redrive of one of the dead-letter queues with an event by which it may take
-    /// letters from before a time; whether it succeeds.
+    /// letters from before a time; whether it succeeds in all of what it was asked for.
     pub(crate) async fn invokes_redrive(
         &self,
         name: &'static str,
@@ -111,7 +111,11 @@ impl World {
             Err(broken) => format!("ends: {broken:?}"),
         };
         self.state().note(Vec::new(), format!("the {name} {text}"));
-        matches!(result, Ok(Ok(_)))
+        match result {
+            Ok(Ok(redrive::Answer::Restored(restored))) => restored.failed == 0,
+            Ok(answer) => answer.is_ok(),
+            Err(_) => false,
+        }
     }
 
     /// Enters what SQS has deleted because of its age.

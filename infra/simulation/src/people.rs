@@ -9,6 +9,9 @@ use tokio::{task::spawn_local, time::sleep};
 
 use crate::{Fault, ledger::Holder, state::Start, world::World};
 
+/// How often a person asks for the same restore, some minutes apart, until it succeeds.
+const RESTORE_TRIES: u32 = 20;
+
 impl World {
     /// On every busy day, an operator may invoke the redrive by hand, whatever else is under way.
     pub(crate) async fn operates(self: Rc<Self>) {
@@ -72,8 +75,17 @@ impl World {
         }
         let event = event.to_string();
         self.state().note(Vec::new(), format!("an operator invokes the redrive with {event}"));
-        self.invokes_redrive("redrive by hand", queue, &event, before).await;
-        self.notes_moved();
+        // A restore that has failed, or has failed for some documents, is asked for again: it may have
+        // put something back without having come to mark its document.
+        let tries = if request == Fault::Restore { RESTORE_TRIES } else { 1 };
+        for _ in 0..tries {
+            let is_done = self.invokes_redrive("redrive by hand", queue, &event, before).await;
+            self.notes_moved();
+            if is_done {
+                break;
+            }
+            self.waits(Duration::from_mins(1), Duration::from_hours(1)).await;
+        }
     }
 
     /// Which letters a person wants to be redriven, and from before which time these are.
