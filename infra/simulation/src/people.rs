@@ -43,6 +43,7 @@ impl World {
                 state.ledger.holds(&Holder::Listing, &[write]);
             }
             state.ledger.dequeues(now, &id, "somebody purges the work queue");
+            state.order.leaves(&id);
             for &write in &writes {
                 if state.ledger.writes[write].is_gone {
                     state.ledger.forgets(write);

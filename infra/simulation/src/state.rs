@@ -103,7 +103,7 @@ pub(crate) struct State {
     tokens: (f64, Timestamp),
     /// When something last happened to an execution, by its name.
     news: BTreeMap<String, Timestamp>,
-    order: Order,
+    pub(crate) order: Order,
     /// Receives of a message that ended in something other than waiting, by its id.
     pub(crate) hurt_receives: BTreeMap<String, u32>,
     /// Until when messages may stay hidden that ended invocations have not acknowledged, by id.
