@@ -76,7 +76,7 @@ pub(crate) struct Caller {
 pub(crate) struct State {
     pub(crate) plan: Plan,
     pub(crate) rng: Rng,
-    start: Timestamp,
+    pub(crate) start: Timestamp,
     epoch: Instant,
     /// Faults happen before this.
     pub(crate) quiet_from: Timestamp,
@@ -113,6 +113,8 @@ pub(crate) struct State {
     /// Whether people have had SQS move letters, which asks nobody, or Step Functions redrive. They
     /// do not do both.
     pub(crate) has_moved: bool,
+    /// Somebody has purged the work queue, and no ledger of all writes has closed since.
+    pub(crate) was_purged: bool,
     pub(crate) has_redriven_natively: bool,
     /// Entries that were taken out of the batch that is being served, with what is said of them.
     cut: Vec<(Value, Fault)>,
@@ -150,6 +152,7 @@ impl State {
             left_hidden: BTreeMap::new(),
             redrives: 0,
             has_moved: false,
+            was_purged: false,
             has_redriven_natively: false,
             cut: Vec::new(),
         }
