@@ -28,9 +28,11 @@ pub enum Promise {
     EveryWriteEnds,
     /// No write has both done its work and been archived. One that an execution found to be
     /// overwritten may be archived because its object is gone: both are true. Not promised of an
-    /// EXPRESS machine, whose executions cannot be asked for. And where runs had different limits,
-    /// one of them may have archived a letter and died before it deleted it, and the next may have
-    /// redriven that.
+    /// EXPRESS machine, whose executions cannot be asked for. And two cases are allowed, in which it
+    /// must only not be archived after it has done its work: where runs had different limits, one of
+    /// them may have archived a letter and died before it deleted it, and the next may have redriven
+    /// that; and of two messages of one write, which a run leaves that dies between a send and a
+    /// deletion, one may be given up while the other goes on.
     OneEnd,
     /// A write is archived for a reason that is true of it.
     TrueReason,
@@ -106,6 +108,8 @@ pub(crate) struct Archived {
     key: String,
     pub(crate) class: String,
     at: Timestamp,
+    /// Whether another message of the write was under way.
+    has_twin: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -330,7 +334,14 @@ impl Ledger {
             if others.any(|other| other.key == key && other.class == class) {
                 continue;
             }
-            let archived = Archived { key: key.to_owned(), class: class.to_owned(), at };
+            let holders = self.writes[write].holders.iter();
+            let messages = holders.filter(|holder| matches!(holder, Holder::Message(_))).count();
+            let archived = Archived {
+                key: key.to_owned(),
+                class: class.to_owned(),
+                at,
+                has_twin: messages > 1,
+            };
             self.writes[write].archived.push(archived);
             if !self.writes[write].explains(class) {
                 let words = format!("{} is archived as {class}", self.name(write));
@@ -370,13 +381,11 @@ impl Ledger {
     }
 
     fn has_two_ends(&self, write: &Write) -> bool {
-        let mut archived = write.ends_in_archive().map(|archived| archived.at);
         !self.is_express
-            && if self.has_other_limits {
-                archived.any(|at| write.has_worked(Some(at)))
-            } else {
-                write.has_worked(None)
-            }
+            && write.ends_in_archive().any(|archived| {
+                let may_go_on = self.has_other_limits || archived.has_twin;
+                write.has_worked(may_go_on.then_some(archived.at))
+            })
     }
 
     pub(crate) fn violate(

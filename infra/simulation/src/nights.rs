@@ -61,19 +61,19 @@ impl World {
             self.waits_until(time + Duration::from_mins(minutes)).await;
             self.invokes_redrive("ledger", 0, &event, Timestamp::MIN).await;
         }
-        if self.state().was_purged {
+        if self.state().owes_ledger {
             self.reconciles_all(time + Duration::from_mins(50)).await;
         }
     }
 
-    /// After a purge, an operator makes a ledger of all writes every night, until one closes: what was
-    /// on the queue may have been restored, and be about a write that no nightly ledger looks back to.
+    /// An operator makes ledgers of all writes, until one closes: what was lost may be about a write
+    /// that was restored, and that no nightly ledger looks back to.
     async fn reconciles_all(&self, time: Timestamp) {
         self.waits_until(time).await;
         let since = self.state().start.to_string();
         let event = json!({ "mode": "reconcile", "since": since, "fix": true }).to_string();
         let is_closed = self.invokes_redrive("ledger by hand", 0, &event, Timestamp::MIN).await;
-        self.state().was_purged = !is_closed;
+        self.state().owes_ledger = !is_closed;
     }
 
     /// Most runs that would find their queue empty are left out: they take most of the time of a

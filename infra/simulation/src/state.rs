@@ -113,8 +113,9 @@ pub(crate) struct State {
     /// Whether people have had SQS move letters, which asks nobody, or Step Functions redrive. They
     /// do not do both.
     pub(crate) has_moved: bool,
-    /// Somebody has purged the work queue, and no ledger of all writes has closed since.
-    pub(crate) was_purged: bool,
+    /// Something was lost that may be about an old write, and no ledger of all writes has closed
+    /// since.
+    pub(crate) owes_ledger: bool,
     pub(crate) has_redriven_natively: bool,
     /// Entries that were taken out of the batch that is being served, with what is said of them.
     cut: Vec<(Value, Fault)>,
@@ -152,7 +153,7 @@ impl State {
             left_hidden: BTreeMap::new(),
             redrives: 0,
             has_moved: false,
-            was_purged: false,
+            owes_ledger: false,
             has_redriven_natively: false,
             cut: Vec::new(),
         }
