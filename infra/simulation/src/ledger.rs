@@ -222,6 +222,8 @@ impl Ledger {
             if holders.len() < before && holders.is_empty() {
                 let words = format!("{how}, and nothing else holds {}", self.name(write));
                 self.violate(Promise::HeldElsewhere, at, Some(write), words);
+            } else if self.writes[write].is_gone {
+                self.forgets(write);
             }
         }
     }

@@ -70,9 +70,6 @@ impl World {
                     let how = "EventBridge forgets a status change";
                     state.ledger.holds(&Holder::Listing, &[start.write]);
                     state.ledger.lets_go(now, &holder, &[start.write], how);
-                    if state.ledger.writes[start.write].is_gone {
-                        state.ledger.forgets(start.write);
-                    }
                     state.owes_ledger = true;
                     return state.note(vec![start.write], how);
                 }

@@ -45,11 +45,6 @@ impl World {
             }
             state.ledger.dequeues(now, &id, "somebody purges the work queue");
             state.order.leaves(&id);
-            for &write in &writes {
-                if state.ledger.writes[write].is_gone {
-                    state.ledger.forgets(write);
-                }
-            }
             state.note(writes, format!("somebody purges the work queue, and {id} with it"));
         }
         drop(state);
