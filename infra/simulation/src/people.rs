@@ -117,7 +117,7 @@ impl World {
             let mut state = self.state();
             let write = &state.ledger.writes[start.write];
             let is_elsewhere = |holder: &Holder| match holder {
-                Holder::Message(id) => !self.is_dead_letter(id),
+                Holder::Message(id) => !self.is_dead_letter(id, attempt_in(&start.input)),
                 _ => true,
             };
             let is_busy = state.redrives > 0 || state.has_moved;
@@ -143,9 +143,16 @@ impl World {
         self.finishes(&start, ending).await;
     }
 
-    fn is_dead_letter(&self, id: &str) -> bool {
+    /// Whether a message is a dead letter that no later attempt has put there.
+    fn is_dead_letter(&self, id: &str, attempt: u64) -> bool {
         let queues = [&self.letters].into_iter().chain(&self.ordered_letters);
         let mut letters = queues.flat_map(SimulatedQueue::messages);
-        letters.any(|message| message.id == id)
+        letters.any(|message| message.id == id && attempt_in(&message.body) <= attempt)
     }
+}
+
+/// The attempt of an event; none of what is no event.
+fn attempt_in(body: &str) -> u64 {
+    let body: Value = serde_json::from_str(body).unwrap_or_default();
+    body["attempt"].as_u64().unwrap_or_default()
 }
