@@ -44,6 +44,18 @@ fn seeds_that_have_found_something_find_it_no_more() {
         // succeeded through the first.
         (24, 15, 30),
         (37, 40, 13),
+        // A message that came back after its deletion was not counted as in flight.
+        (890, 12, 30),
+        // A restore died between a send and the mark of its document, and nobody repeated it.
+        (3_227, 12, 30),
+        // A purged message kept its place in its group.
+        (351, 12, 30),
+        // What was purged was about a write that no nightly ledger looks back to.
+        (534, 12, 30),
+        // Of two messages of one write, one was given up while the other went on.
+        (1_461, 12, 30),
+        // The status change of a write whose object is gone was never delivered.
+        (1_741, 12, 30),
     ] {
         holds(&run(seed, &Plan::full(uploads, nights)));
     }
