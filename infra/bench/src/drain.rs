@@ -44,7 +44,13 @@ pub struct Drain {
     /// Peak memory of Python, in Sluice's.
     pub memory_ratio: f64,
     pub memory: u64,
-    /// What became of the burst over time.
+    pub burst: Burst,
+}
+
+/// 10,000 messages at once, against the quota.
+#[derive(Debug)]
+pub struct Burst {
+    /// What became of them over time.
     pub samples: Vec<Sample>,
     pub starts: u64,
     pub deferrals: u64,
@@ -86,8 +92,7 @@ pub async fn measure(places: &Places, aws: &Aws) -> Result<Drain> {
     let (batch, memory) = large_batches(&sluice, aws, None).await.context("batch of 1,000")?;
     let throttled = large_batches(&sluice, aws, Some(10)).await.context("throttled batch")?;
     let (_, python_memory) = large_batches(&python, aws, None).await.context("Python")?;
-    eprintln!("a burst of {UPLOADS}");
-    let (samples, starts, deferrals) = burst(places, aws).await.context("burst")?;
+    let burst = burst(places, aws).await?;
     let ideal = LATENCY * u32::try_from(BATCH / AT_ONCE)?;
     #[expect(clippy::cast_precision_loss, reason = "a ratio")]
     let memory_ratio = python_memory as f64 / memory as f64;
@@ -98,9 +103,7 @@ pub async fn measure(places: &Places, aws: &Aws) -> Result<Drain> {
         throttled: throttled.0.as_secs_f64() / batch.as_secs_f64(),
         memory_ratio,
         memory,
-        samples,
-        starts,
-        deferrals,
+        burst,
     })
 }
 
@@ -190,7 +193,8 @@ impl Queue {
     }
 }
 
-async fn burst(places: &Places, aws: &Aws) -> Result<(Vec<Sample>, u64, u64)> {
+pub async fn burst(places: &Places, aws: &Aws) -> Result<Burst> {
+    eprintln!("a burst of {UPLOADS}");
     let queue = Arc::new(Mutex::new(Queue::default()));
     let program = places.program(Subject::Sluice, Job::Consumer, aws)?;
     let mut consumers = try_join_all((0..CONSUMERS).map(|_| Function::start(&program))).await?;
@@ -233,7 +237,7 @@ async fn burst(places: &Places, aws: &Aws) -> Result<(Vec<Sample>, u64, u64)> {
     let starts = aws.take_traffic().calls.get("StartExecution").copied().unwrap_or_default();
     aws.behave(Behaviour::default());
     let deferrals = lock(&queue).deferrals;
-    Ok((samples, starts, deferrals))
+    Ok(Burst { samples, starts, deferrals })
 }
 
 fn lock(queue: &Mutex<Queue>) -> std::sync::MutexGuard<'_, Queue> {
@@ -287,19 +291,25 @@ impl Drain {
             milliseconds(self.batch_throttled),
             Duration::from_micros(self.memory).as_secs_f64(),
         );
-        _ = writeln!(
-            text,
+        text.push_str(&self.burst.markdown());
+        text.push_str("\n![burst](plots/burst.svg)\n");
+        text
+    }
+}
+
+impl Burst {
+    pub fn markdown(&self) -> String {
+        format!(
             "{UPLOADS} messages at once for {CONSUMERS} consumers of the settings of the template, \
              against the quota of `StartExecution` of a large region ({:.0}, then {:.0} a second; \
              the quota alone takes {:.0} s): all are started after {:.1} s, by {} calls of \
-             `StartExecution` and {} deferrals.\n\n![burst](plots/burst.svg)",
+             `StartExecution` and {} deferrals.\n",
             QUOTA.0,
             QUOTA.1,
             (10_000.0 - QUOTA.0) / QUOTA.1,
             self.samples.last().map_or(0.0, |sample| sample.seconds),
             self.starts,
             self.deferrals,
-        );
-        text
+        )
     }
 }

@@ -54,6 +54,9 @@ struct Cli {
     /// Only write the numbers to be committed
     #[arg(long)]
     update_guard: bool,
+    /// Only measure how 10,000 messages drain against the quota, and draw that
+    #[arg(long)]
+    burst: bool,
 }
 
 #[tokio::main]
@@ -83,6 +86,13 @@ async fn main() -> Result<()> {
             "{}\nIf that is worth it, `cargo sluice bench --update-guard` writes the new numbers",
             grown.join("\n")
         );
+    }
+
+    if cli.burst {
+        let burst = drain::burst(&places, &aws).await?;
+        plot::quota(&burst, &bench.join("plots"))?;
+        print!("{}", burst.markdown());
+        return Ok(());
     }
 
     let local = drain::read_timeline(cli.timeline.as_deref().context("no timeline")?)?;

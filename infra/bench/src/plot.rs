@@ -6,7 +6,7 @@ use anyhow::{Result, anyhow};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use crate::drain::Sample;
+use crate::drain::{Burst, Sample};
 use crate::measure::{Case, Run};
 use crate::report::Results;
 use crate::subject::Subject;
@@ -37,17 +37,22 @@ pub fn all(results: &Results, folder: &Path) -> Result<()> {
         "Peak memory of the consumer, MB",
         &values(|subject| results.megabytes(Case::Consumer, subject)),
     )?;
-    burst(
-        &folder.join("burst.svg"),
-        "10,000 messages against the quota of StartExecution (1,300, then 300 a second)",
-        "started",
-        &results.drain.samples,
-    )?;
-    burst(
+    quota(&results.drain.burst, folder)?;
+    curves(
         &folder.join("local-burst.svg"),
         "10,000 uploads on the stack of cargo demo",
         "ended",
         &results.local,
+    )
+}
+
+/// How the messages of a burst wait for the quota.
+pub fn quota(burst: &Burst, folder: &Path) -> Result<()> {
+    curves(
+        &folder.join("burst.svg"),
+        "10,000 messages against the quota of StartExecution (1,300, then 300 a second)",
+        "started",
+        &burst.samples,
     )
 }
 
@@ -100,7 +105,7 @@ fn short(value: f64) -> String {
 type Count = fn(&Sample) -> u64;
 
 /// Arrivals, queue and completions over time.
-fn burst(path: &Path, title: &str, done: &str, samples: &[Sample]) -> Result<()> {
+fn curves(path: &Path, title: &str, done: &str, samples: &[Sample]) -> Result<()> {
     let area = SVGBackend::new(path, (760, 360)).into_drawing_area();
     let draw = || -> std::result::Result<(), DrawingAreaErrorKind<_>> {
         area.fill(&WHITE)?;

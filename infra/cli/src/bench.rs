@@ -14,6 +14,8 @@ pub(crate) enum Bench {
     Guard,
     /// Write the numbers to be committed.
     UpdateGuard,
+    /// Measure how a burst drains, and draw it.
+    Burst,
 }
 
 /// How the benchmark can fail beyond what the local stack says itself.
@@ -45,6 +47,7 @@ impl Bench {
         match self {
             Self::Guard => job = job.args(["--guard"]),
             Self::UpdateGuard => job = job.args(["--update-guard"]),
+            Self::Burst => job = job.args(["--burst"]),
             Self::Compare { rounds, without, timeline } => {
                 let cargo = Cargo { project, tools, folder: &folder };
                 let peers = Peers::build(cargo, &bench.join("peers"), &without).await?;

@@ -77,6 +77,9 @@ enum Command {
         /// Only write these numbers
         #[arg(long, conflicts_with = "guard")]
         update_guard: bool,
+        /// Only measure how 10,000 messages drain against the quota of StartExecution, and draw that
+        #[arg(long, conflicts_with_all = ["guard", "update_guard"])]
+        burst: bool,
     },
     Plan(Plan),
     Simulate(Simulate),
@@ -140,11 +143,12 @@ async fn run(Cli { command, options, manner }: Cli) -> Result<Verdict, Box<dyn E
             }
             result => result?,
         },
-        Command::Bench { rounds, without, guard, update_guard } => {
+        Command::Bench { rounds, without, guard, update_guard, burst } => {
             let project = Project::find()?;
-            let bench = match (guard, update_guard) {
-                (true, _) => Bench::Guard,
-                (_, true) => Bench::UpdateGuard,
+            let bench = match (guard, update_guard, burst) {
+                (true, ..) => Bench::Guard,
+                (_, true, _) => Bench::UpdateGuard,
+                (.., true) => Bench::Burst,
                 _ => {
                     let timeline = project.target.join("burst.csv");
                     Demo::burst(timeline.clone()).run().await?;
