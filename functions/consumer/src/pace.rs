@@ -22,6 +22,10 @@ const FIRST_GROWTH: f64 = 1.1;
 const RAISE: f64 = 0.1;
 const LOWERED: f64 = 0.7;
 
+/// No environment comes near this: what nothing has refused must not grow so far that it takes many
+/// refusals to come down again.
+const MOST_RATE: f64 = 1_000.0;
+
 /// One start a second is tried however many were refused, so that an end of the throttling is
 /// noticed.
 const LEAST_RATE: f64 = 1.0;
@@ -65,6 +69,7 @@ impl Pace {
         loop {
             let now = Instant::now();
             let next = match &mut *self.limit() {
+                Some(_) if now > until => return None,
                 Some(limit) if limit.next > now => limit.next,
                 Some(limit) => {
                     let due = limit.next.max(now.checked_sub(TIMER).unwrap_or(now));
@@ -80,7 +85,7 @@ impl Pace {
         }
     }
 
-    /// A start was granted.
+    /// A start was granted, or answered with the execution that there is: both are within the quota.
     pub(crate) fn is_granted(&self) {
         if let Some(limit) = &mut *self.limit() {
             if limit.in_a_row >= OUTAGE {
@@ -90,6 +95,7 @@ impl Pace {
             } else {
                 limit.per_second += RAISE;
             }
+            limit.per_second = limit.per_second.min(MOST_RATE);
             limit.in_a_row = 0;
         }
     }
@@ -197,6 +203,28 @@ mod tests {
         let granted = turns.iter().flatten().count();
         assert!((2..=3).contains(&granted), "{turns:?}");
         assert!(begin.elapsed() < Duration::from_millis(2_500), "{:?}", begin.elapsed());
+    }
+
+    /// Also where the rate is so high that the next turn is always due.
+    #[tokio::test(start_paused = true)]
+    async fn there_is_no_turn_once_the_time_is_over() {
+        let pace = refused(1).await;
+        let until = Instant::now();
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(pace.turn_before(until).await, None);
+        // But without a limit nobody waits, and nobody is too late.
+        assert!(Pace::default().turn_before(until).await.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rate_that_nothing_has_refused_comes_down_soon() {
+        let pace = refused(1).await;
+        (0..10_000).for_each(|_| pace.is_granted());
+        for _ in 0..15 {
+            pace.is_refused(Instant::now());
+            sleep(Duration::from_millis(1)).await;
+        }
+        assert!(rate(&pace) < 10.0, "{pace:?}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -7,7 +7,7 @@ use messages::{DEFERRALS, DEFERRED_SINCE, ErrorClass};
 use platform::{Attribute, Message};
 use tokio::time::Instant;
 
-use crate::{Cause, Consumer, Outcome, record::Record, verdict::Verdict};
+use crate::{Consumer, Outcome, record::Record, verdict::Verdict};
 
 /// After so many seconds comes back what had no turn.
 const SOON: RangeInclusive<u64> = 1..=2;
@@ -29,14 +29,15 @@ impl Consumer {
         now: Timestamp,
     ) -> Vec<Outcome> {
         let mut outbox = Outbox::default();
-        let are_some_started =
-            verdicts.iter().any(|(_, verdict)| *verdict == Verdict::Done(Outcome::Started));
+        let are_some_granted = verdicts.iter().any(|(_, verdict)| {
+            matches!(verdict, Verdict::Done(Outcome::Started | Outcome::Duplicate))
+        });
         let mut outcomes: Vec<Outcome> = verdicts
             .into_iter()
             .enumerate()
             .map(|(index, (record, verdict))| {
                 let verdict = self.expire(record, verdict, now);
-                self.pack(&mut outbox, index, record, verdict, (now, are_some_started))
+                self.pack(&mut outbox, index, record, verdict, (now, are_some_granted))
             })
             .collect();
 
@@ -62,7 +63,7 @@ impl Consumer {
     /// event, which may have waited for days in a queue that nobody read. And only a record that was
     /// itself refused can expire: its neighbours have not been tried.
     fn expire(&self, record: &Record<'_>, verdict: Verdict, now: Timestamp) -> Verdict {
-        let Verdict::Defer { cause, reason, tried: true } = &verdict else { return verdict };
+        let Verdict::Defer { cause, reason, tried: true, .. } = &verdict else { return verdict };
         // A FIFO queue has no copies, and the first receive begins what the first copy begins here.
         let since = if self.work_queue.is_fifo() {
             record.first_received()
@@ -91,7 +92,7 @@ impl Consumer {
         index: usize,
         record: &Record<'_>,
         verdict: Verdict,
-        (now, are_some_started): (Timestamp, bool),
+        (now, are_some_granted): (Timestamp, bool),
     ) -> Outcome {
         match verdict {
             Verdict::Done(outcome) => outcome,
@@ -104,9 +105,20 @@ impl Consumer {
             Verdict::Defer { cause, reason, .. } if self.work_queue.is_fifo() => {
                 Outcome::Failed { reason: format!("{cause}: {reason}") }
             }
+            // While Step Functions grants some starts and refuses others, this is no back-off: the
+            // message only needs another consumer, or this one later, and what has waited longest
+            // must not wait longest again.
+            Verdict::Defer { cause, reason, paced: true, .. } if are_some_granted => {
+                let delay_seconds = fastrand::u64(SOON);
+                let copy = deferred_copy(record, record.deferrals(), delay_seconds, now);
+                outbox.to_work_queue.push((index, copy));
+                Outcome::Deferred { cause, reason, delay_seconds }
+            }
             Verdict::Defer { cause, reason, .. } => {
-                let delay_seconds = self.delay(record, cause, are_some_started);
-                let copy = deferred_copy(record, delay_seconds, now);
+                let deferrals = record.deferrals();
+                let delay_seconds = self.config.backoff.seconds(deferrals, fastrand::f64());
+                let deferrals = deferrals.saturating_add(1);
+                let copy = deferred_copy(record, deferrals, delay_seconds, now);
                 outbox.to_work_queue.push((index, copy));
                 Outcome::Deferred { cause, reason, delay_seconds }
             }
@@ -126,16 +138,6 @@ impl Consumer {
         }
     }
 
-    /// Seconds until a message is shown again. While Step Functions grants some starts and refuses
-    /// others, this is no back-off: the message only needs another consumer, or this one later, and
-    /// what has waited longest must not wait longest again.
-    fn delay(&self, record: &Record<'_>, cause: Cause, are_some_started: bool) -> u64 {
-        if cause == Cause::Throttled && are_some_started && self.pace.is_limited() {
-            return fastrand::u64(SOON);
-        }
-        self.config.backoff.seconds(record.deferrals(), fastrand::f64())
-    }
-
     /// A message for each event. The attributes go with each of them, so that the count of redrives
     /// does; the journey of each begins here.
     fn split(&self, record: &Record<'_>) -> Result<Vec<Message>, serde_json::Error> {
@@ -150,10 +152,16 @@ impl Consumer {
     }
 }
 
-fn deferred_copy(record: &Record<'_>, delay_seconds: u64, now: Timestamp) -> Message {
+/// `deferrals` is what the next back-off is computed from.
+fn deferred_copy(
+    record: &Record<'_>,
+    deferrals: u64,
+    delay_seconds: u64,
+    now: Timestamp,
+) -> Message {
     let since = record.deferred_since().unwrap_or(now);
     let mut copy = record.copy();
-    copy.set(DEFERRALS, Attribute::number(record.deferrals().saturating_add(1)));
+    copy.set(DEFERRALS, Attribute::number(deferrals));
     copy.set(DEFERRED_SINCE, Attribute::text(&since.to_string()));
     copy.delay_seconds = i32::try_from(delay_seconds).ok();
     copy

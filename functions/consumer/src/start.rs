@@ -106,6 +106,7 @@ impl<'a> Batch<'a> {
                 cause: Cause::Unavailable,
                 reason: "not begun before the deadline".to_owned(),
                 tried: false,
+                paced: false,
             };
         }
         match timeout_at(self.start_by, AssertUnwindSafe(starting).catch_unwind()).await {
@@ -137,6 +138,16 @@ impl<'a> Batch<'a> {
 
     async fn read_and_start(&self, event: &Event) -> Result<Outcome, Verdict> {
         let Consumer { s3, step_functions, config, pace, .. } = self.consumer;
+        let mut refusal = Verdict::Defer {
+            cause: Cause::Throttled,
+            reason: "no turn was left at the rate that Step Functions allows".to_owned(),
+            tried: false,
+            paced: true,
+        };
+        // What will have no turn need not be read.
+        if pace.is_limited() && self.wait_until.is_some_and(|until| Instant::now() > until) {
+            return Err(refusal);
+        }
         let content = match object::read(s3, event, config).await {
             // Other objects may well be readable, unless S3 is away.
             Err(verdict @ Verdict::Defer { cause: Cause::Unavailable, .. }) => {
@@ -147,12 +158,9 @@ impl<'a> Batch<'a> {
         let input = input(event, &content).map_err(Verdict::fail)?;
         // On a FIFO queue, a group that waited before must not use up the time of this one.
         let wait_until = self.wait_until.unwrap_or_else(|| Instant::now() + PATIENCE);
-        let mut refusal = Verdict::Defer {
-            cause: Cause::Throttled,
-            reason: "no turn was left at the rate that Step Functions allows".to_owned(),
-            tried: false,
-        };
-        while let Some(turn) = self.turn_before(wait_until).await? {
+        let wait_until = wait_until.min(self.start_by);
+        self.turn_under_the_start_rate(self.start_by).await?;
+        while let Some(turn) = pace.turn_before(wait_until).await {
             // Asked again: a neighbour may have been refused while this one waited.
             if let Some(verdict) = self.closed() {
                 return Err(verdict);
@@ -170,9 +178,16 @@ impl<'a> Batch<'a> {
                     return Ok(Outcome::Started);
                 }
                 // It is tried again when its next turn comes.
-                Err(throttled @ Verdict::Defer { cause: Cause::Throttled, .. }) => {
+                Err(Verdict::Defer { cause: cause @ Cause::Throttled, reason, tried, .. }) => {
                     pace.is_refused(turn);
-                    refusal = throttled;
+                    refusal = Verdict::Defer { cause, reason, tried, paced: true };
+                    if self.turn_under_the_start_rate(wait_until).await.is_err() {
+                        break;
+                    }
+                }
+                Err(Verdict::Done(Outcome::Duplicate)) => {
+                    pace.is_granted();
+                    return Ok(Outcome::Duplicate);
                 }
                 Err(verdict) => return Err(self.remember(verdict)),
             }
@@ -180,18 +195,17 @@ impl<'a> Batch<'a> {
         Err(refusal)
     }
 
-    /// Waits for the turn of a start and tells when it came; none if Step Functions allows no more.
-    async fn turn_before(&self, wait_until: Instant) -> Result<Option<Instant>, Verdict> {
-        if let Some(pacer) = &self.pacer
-            && !pacer.turn_before(self.start_by).await
-        {
-            return Err(Verdict::Defer {
+    /// Waits for the turn of a call under `START_RATE_PER_SECOND`.
+    async fn turn_under_the_start_rate(&self, until: Instant) -> Result<(), Verdict> {
+        match &self.pacer {
+            Some(pacer) if !pacer.turn_before(until).await => Err(Verdict::Defer {
                 cause: Cause::StartRate,
                 reason: "no turn was left before the deadline".to_owned(),
                 tried: false,
-            });
+                paced: false,
+            }),
+            _ => Ok(()),
         }
-        Ok(self.consumer.pace.turn_before(wait_until.min(self.start_by)).await)
     }
 
     /// Whether the event has its execution. If nobody can tell (executions of an EXPRESS machine
@@ -234,7 +248,7 @@ impl<'a> Batch<'a> {
         }
         let refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
         let (cause, reason) = refusals.closed.clone()?;
-        Some(Verdict::Defer { cause, reason, tried: false })
+        Some(Verdict::Defer { cause, reason, tried: false, paced: false })
     }
 }
 

@@ -25,8 +25,9 @@ pub(crate) enum Verdict {
     /// The fault is in the message, so it goes to the dead-letter queue now.
     DeadLetter { class: ErrorClass, reason: String },
     /// Waiting helps, so it goes back to the work queue with a delay. `tried` tells whether this
-    /// very record was refused, or only a neighbour of it.
-    Defer { cause: Cause, reason: String, tried: bool },
+    /// very record was refused, or only a neighbour of it; `paced`, whether all it needs is a turn
+    /// at the rate that Step Functions grants.
+    Defer { cause: Cause, reason: String, tried: bool, paced: bool },
 }
 
 impl Verdict {
@@ -35,7 +36,7 @@ impl Verdict {
     }
 
     pub(crate) fn defer(cause: Cause, reason: impl fmt::Display) -> Self {
-        Self::Defer { cause, reason: reason.to_string(), tried: true }
+        Self::Defer { cause, reason: reason.to_string(), tried: true, paced: false }
     }
 
     pub(crate) fn fail(reason: impl fmt::Display) -> Self {

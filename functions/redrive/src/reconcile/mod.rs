@@ -132,7 +132,11 @@ impl Reconciler<'_> {
                 }
                 let key = format!("{night}.progress");
                 let progress = match archive.bytes(&key).await {
-                    Ok(bytes) => Progress::load(&bytes)?,
+                    // Another version may have saved it, before a deployment.
+                    Ok(bytes) => Progress::load(&bytes).unwrap_or_else(|error| {
+                        warn!(s3.key = key, "{error}; the ledger of this night begins anew");
+                        Progress::new(scope)
+                    }),
                     Err(ArchiveError::Missing(_)) => Progress::new(scope),
                     Err(error) => return Err(Error::Archive(error)),
                 };

@@ -95,8 +95,16 @@ impl Range {
         Self { after, last, pages: 0 }
     }
 
+    /// Whether a key that was listed is part of it. That of a cut belongs to the range below it, also
+    /// if a listing should begin with it.
+    pub(super) fn holds(&self, key: &str) -> bool {
+        let begins = self.after.version_id.is_some()
+            || self.after.key.as_deref().is_none_or(|after| key > after);
+        begins && self.reaches(key)
+    }
+
     /// Whether this key is not behind it.
-    pub(super) fn reaches(&self, key: &str) -> bool {
+    fn reaches(&self, key: &str) -> bool {
         self.last.as_deref().is_none_or(|last| key <= last)
     }
 

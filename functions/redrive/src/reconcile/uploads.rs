@@ -43,7 +43,7 @@ pub(super) struct Written {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Place {
     pub(super) key: Option<String>,
-    version_id: Option<String>,
+    pub(super) version_id: Option<String>,
 }
 
 /// A page of the listing, and where the next one begins.
@@ -95,7 +95,7 @@ impl Uploads {
             let problem = format!("the listing of the bucket cannot be read: {problem}");
             SdkError::construction_failure(BuildError::other(problem))
         })?;
-        page.written.retain(|written| range.reaches(&written.key));
+        page.written.retain(|written| range.holds(&written.key));
         Ok(page)
     }
 
