@@ -96,7 +96,19 @@ async fn what_has_no_turn_for_three_seconds_is_deferred() {
 async fn while_others_are_started_what_has_no_turn_comes_back_soon() {
     let aws = Aws::new();
     aws.step_functions().throttles("b");
-    assert!(consume(&aws, ["a", "b", "c"].map(record).to_vec()).await.is_empty());
+    let mut waiting = record("b");
+    waiting["messageAttributes"] =
+        json!({ "deferrals": { "stringValue": "2", "dataType": "Number" } });
+    assert!(consume(&aws, vec![record("a"), waiting, record("c")]).await.is_empty());
+    assert!(matches!(delays(&aws)[..], [1..=2]), "{:?}", delays(&aws));
+    // Nothing has stopped, so the next back-off is no longer than it would have been.
+    assert_eq!(aws.work_queue().messages()[0].text("deferrals"), Some("2"));
+
+    // Step Functions has answered that it is there.
+    let aws = Aws::new();
+    assert!(consume(&aws, vec![record("a")]).await.is_empty());
+    aws.step_functions().throttles("b");
+    assert!(consume(&aws, ["a", "b"].map(record).to_vec()).await.is_empty());
     assert!(matches!(delays(&aws)[..], [1..=2]), "{:?}", delays(&aws));
 
     // What S3 throttles has a back-off.
@@ -349,6 +361,23 @@ async fn what_has_no_turn_under_the_start_rate_is_deferred() {
     // Ten seconds less the reserve for settling.
     let started = aws.step_functions().started().len();
     assert_eq!((started, aws.work_queue().messages().len()), (6, 94));
+}
+
+/// The turns of the start rate are seconds apart, and a refused start does not wait for its next one
+/// beyond the three seconds that every start may wait.
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_does_not_wait_long_for_another_turn_under_the_start_rate() {
+    let aws = Aws::new();
+    aws.when("StartExecution").fails("ThrottlingException");
+    let config = Config { start_rate_per_second: Some(1), ..config(&aws) };
+    let consumer = consumer(&aws, config, &Lines::default());
+    let begin = Instant::now();
+    let records: Vec<Value> = (0..10).map(|n| record(&format!("k{n}"))).collect();
+    let answer = handle(&consumer, &aws, event(&records), deadline(), now()).await;
+    assert!(answer.expect("an answer").batch_item_failures.is_empty());
+    // The last of the ten has its first turn after nine seconds.
+    assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
+    assert_eq!(deferred_and_dead(&aws), (10, 0));
 }
 
 /// SQS takes no more than 1 MiB, of which the reason is a part.

@@ -350,6 +350,18 @@ async fn the_schedule_makes_one_ledger_a_night_whatever_number_of_runs_it_takes(
     assert_eq!((next_night.succeeded, next_night.missing), (1_500, 1), "and the young one");
 }
 
+/// A deployment in the night may have changed how it is saved.
+#[tokio::test(start_paused = true)]
+async fn a_ledger_that_another_version_has_begun_begins_anew() {
+    let stack = many(3).await;
+    let saved = br#"{"begin":{"key":null},"phase":{"writes":{"key":"a"}}}"#;
+    let progress = Object::new("ledger/date=2026-11-24.progress", saved);
+    stack.aws.s3().has(ARCHIVE, progress);
+    let nightly = json!({ "mode": "reconcile", "nightly": true, "fix": true });
+    let made = ledger(invoke(&stack, &nightly).await.expect("one"));
+    assert_eq!((made.missing, made.fixed, made.complete), (3, 3, true));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_document_is_no_end_of_what_was_sent_again() {
     let stack = stack();
