@@ -24,6 +24,10 @@ const TIMEOUT: Duration = Duration::from_mins(15);
 /// `ReconcileSchedule`, after the redrive.
 const LEDGER: Duration = Duration::from_hours(1);
 
+/// When the ledger of a month is made: after a few quiet nights, in which every letter that is left
+/// comes back. A letter vouches for its write, and may turn out to be an old duplicate.
+const SETTLED: Duration = Duration::from_hours(4 * 24);
+
 /// How long after its begin a night is surely over, its retries too.
 const NIGHT: Duration = Duration::from_hours(2);
 
@@ -61,12 +65,16 @@ impl World {
             self.waits_until(time + Duration::from_mins(minutes)).await;
             self.invokes_redrive("ledger", 0, &event, Timestamp::MIN).await;
         }
+        let is_month_over = self.state().now() > self.state().quiet_from + SETTLED;
+        if is_month_over && !std::mem::replace(&mut self.state().has_monthly_ledger, true) {
+            self.state().owes_ledger = true;
+        }
         if self.state().owes_ledger {
             self.reconciles_all(time + Duration::from_mins(50)).await;
         }
     }
 
-    /// An operator makes ledgers of all writes, until one closes: what was lost may be about a write
+    /// After a loss, and once a month, an operator makes ledgers of all writes, until one closes: what was lost may be about a write
     /// that was restored, and that no nightly ledger looks back to.
     async fn reconciles_all(&self, time: Timestamp) {
         self.waits_until(time).await;

@@ -116,6 +116,7 @@ pub(crate) struct State {
     /// Something was lost that may be about an old write, and no ledger of all writes has closed
     /// since.
     pub(crate) owes_ledger: bool,
+    pub(crate) has_monthly_ledger: bool,
     pub(crate) has_redriven_natively: bool,
     /// Entries that were taken out of the batch that is being served, with what is said of them.
     cut: Vec<(Value, Fault)>,
@@ -154,6 +155,7 @@ impl State {
             redrives: 0,
             has_moved: false,
             owes_ledger: false,
+            has_monthly_ledger: false,
             has_redriven_natively: false,
             cut: Vec::new(),
         }
