@@ -65,9 +65,12 @@ impl World {
             self.waits_until(time + Duration::from_mins(minutes)).await;
             self.invokes_redrive("ledger", 0, &event, Timestamp::MIN).await;
         }
-        let is_month_over = self.state().now() > self.state().quiet_from + SETTLED;
-        if is_month_over && !std::mem::replace(&mut self.state().has_monthly_ledger, true) {
-            self.state().owes_ledger = true;
+        {
+            let mut state = self.state();
+            if !state.has_monthly_ledger && state.now() > state.quiet_from + SETTLED {
+                state.has_monthly_ledger = true;
+                state.owes_ledger = true;
+            }
         }
         if self.state().owes_ledger {
             self.reconciles_all(time + Duration::from_mins(50)).await;
