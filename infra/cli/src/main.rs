@@ -77,7 +77,7 @@ enum Command {
         /// Only write these numbers
         #[arg(long, conflicts_with = "guard")]
         update_guard: bool,
-        /// Only measure how 10,000 messages drain against the quota of StartExecution, and draw that
+        /// Only measure how 10,000 messages drain against the quota of `StartExecution`, and draw that
         #[arg(long, conflicts_with_all = ["guard", "update_guard"])]
         burst: bool,
     },

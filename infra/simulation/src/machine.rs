@@ -70,7 +70,7 @@ impl World {
                     let how = "EventBridge forgets a status change";
                     state.ledger.holds(&Holder::Listing, &[start.write]);
                     state.ledger.lets_go(now, &holder, &[start.write], how);
-                    state.owes_ledger = true;
+                    state.ledger_due = Some(now);
                     return state.note(vec![start.write], how);
                 }
                 for _ in 0..letters {

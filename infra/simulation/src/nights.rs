@@ -26,7 +26,7 @@ const LEDGER: Duration = Duration::from_hours(1);
 
 /// When the ledger of a month is made: after a few quiet nights, in which every letter that is left
 /// comes back. A letter vouches for its write, and may turn out to be an old duplicate.
-const SETTLED: Duration = Duration::from_hours(4 * 24);
+pub(crate) const SETTLED: Duration = Duration::from_hours(4 * 24);
 
 /// How long after its begin a night is surely over, its retries too.
 const NIGHT: Duration = Duration::from_hours(2);
@@ -65,14 +65,11 @@ impl World {
             self.waits_until(time + Duration::from_mins(minutes)).await;
             self.invokes_redrive("ledger", 0, &event, Timestamp::MIN).await;
         }
-        {
-            let mut state = self.state();
-            if !state.has_monthly_ledger && state.now() > state.quiet_from + SETTLED {
-                state.has_monthly_ledger = true;
-                state.owes_ledger = true;
-            }
-        }
-        if self.state().owes_ledger {
+        let is_due = {
+            let state = self.state();
+            state.ledger_due.is_some_and(|due| due <= state.now())
+        };
+        if is_due {
             self.reconciles_all(time + Duration::from_mins(50)).await;
         }
     }
@@ -84,7 +81,11 @@ impl World {
         let since = self.state().start.to_string();
         let event = json!({ "mode": "reconcile", "since": since, "fix": true }).to_string();
         let is_closed = self.invokes_redrive("ledger by hand", 0, &event, Timestamp::MIN).await;
-        self.state().owes_ledger = !is_closed;
+        if is_closed {
+            let mut state = self.state();
+            let monthly = state.quiet_from + SETTLED;
+            state.ledger_due = Some(monthly).filter(|monthly| *monthly > state.now());
+        }
     }
 
     /// Most runs that would find their queue empty are left out: they take most of the time of a

@@ -37,7 +37,7 @@ impl World {
         let ids: Vec<String> = queue.messages().into_iter().map(|message| message.id).collect();
         let mut state = self.state();
         let now = state.now();
-        state.owes_ledger = true;
+        state.ledger_due = Some(now);
         for id in ids {
             let writes = state.ledger.writes_of(&id);
             for &write in &writes {

@@ -15,6 +15,7 @@ use tokio::{sync::Notify, time::Instant};
 use crate::{
     Fault, Plan,
     ledger::{Ledger, Promise},
+    nights::SETTLED,
     order::Order,
     setting::Setting,
 };
@@ -113,10 +114,8 @@ pub(crate) struct State {
     /// Whether people have had SQS move letters, which asks nobody, or Step Functions redrive. They
     /// do not do both.
     pub(crate) has_moved: bool,
-    /// Something was lost that may be about an old write, and no ledger of all writes has closed
-    /// since.
-    pub(crate) owes_ledger: bool,
-    pub(crate) has_monthly_ledger: bool,
+    /// When an operator makes a ledger of all writes: after a loss, and once a month.
+    pub(crate) ledger_due: Option<Timestamp>,
     pub(crate) has_redriven_natively: bool,
     /// Entries that were taken out of the batch that is being served, with what is said of them.
     cut: Vec<(Value, Fault)>,
@@ -154,8 +153,7 @@ impl State {
             left_hidden: BTreeMap::new(),
             redrives: 0,
             has_moved: false,
-            owes_ledger: false,
-            has_monthly_ledger: false,
+            ledger_due: Some(start + busy + SETTLED),
             has_redriven_natively: false,
             cut: Vec::new(),
         }
