@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::{Config, Outcome, Pace, metrics, record::Record, start::Batch, verdict::Verdict};
 
 /// Time reserved for sending copies and dead letters, and for the answer after that.
-const SETTLE_RESERVE: Duration = Duration::from_secs(4);
+pub const SETTLE_RESERVE: Duration = Duration::from_secs(4);
 const ANSWER_RESERVE: Duration = Duration::from_millis(500);
 
 /// Starts executions for the messages of the work queue.

@@ -18,9 +18,11 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 const FIRST_RATE: f64 = 10.0;
 const FIRST_GROWTH: f64 = 1.1;
 
-/// What a start adds to the rate after that, and what a refusal leaves of it.
-const RAISE: f64 = 0.1;
-const LOWERED: f64 = 0.7;
+/// What a start adds to the rate after that.
+pub const RAISE: f64 = 0.1;
+
+/// What a refusal leaves of it.
+pub const LOWERED: f64 = 0.7;
 
 /// No environment comes near this: what nothing has refused must not grow so far that it takes many
 /// refusals to come down again.
@@ -28,7 +30,7 @@ const MOST_RATE: f64 = 1_000.0;
 
 /// One start a second is tried however many were refused, so that an end of the throttling is
 /// noticed.
-const LEAST_RATE: f64 = 1.0;
+pub const LEAST_RATE: f64 = 1.0;
 
 /// After so many refusals without a start between them, nothing was granted to anybody. The next start
 /// that is granted ends that, and the rate begins anew.
@@ -38,7 +40,7 @@ const OUTAGE: u32 = 10;
 const TIMER: Duration = Duration::from_millis(2);
 
 /// What nothing has contradicted for so long is forgotten.
-const MEMORY: Duration = Duration::from_mins(1);
+pub const MEMORY: Duration = Duration::from_mins(1);
 
 /// The turns of all starts of one environment. There is no limit until one of them is refused.
 #[derive(Debug, Default)]

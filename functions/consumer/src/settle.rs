@@ -9,8 +9,8 @@ use tokio::time::Instant;
 
 use crate::{Consumer, Outcome, record::Record, verdict::Verdict};
 
-/// After so many seconds comes back what had no turn.
-const SOON: RangeInclusive<u64> = 1..=2;
+/// After so many seconds comes back what had no turn, while others have one.
+pub const SOON: RangeInclusive<u64> = 1..=2;
 
 /// What is sent for the records of a batch, each message with the index of its record.
 #[derive(Debug, Default)]
@@ -105,19 +105,17 @@ impl Consumer {
             Verdict::Defer { cause, reason, .. } if self.work_queue.is_fifo() => {
                 Outcome::Failed { reason: format!("{cause}: {reason}") }
             }
-            // While Step Functions grants some starts and refuses others, this is no back-off: the
-            // message only needs another consumer, or this one later, and what has waited longest
-            // must not wait longest again.
-            Verdict::Defer { cause, reason, paced: true, .. } if are_some_granted => {
-                let delay_seconds = fastrand::u64(SOON);
-                let copy = deferred_copy(record, record.deferrals(), delay_seconds, now);
-                outbox.to_work_queue.push((index, copy));
-                Outcome::Deferred { cause, reason, delay_seconds }
-            }
-            Verdict::Defer { cause, reason, .. } => {
+            Verdict::Defer { cause, reason, paced, .. } => {
                 let deferrals = record.deferrals();
-                let delay_seconds = self.config.backoff.seconds(deferrals, fastrand::f64());
-                let deferrals = deferrals.saturating_add(1);
+                // While Step Functions grants some starts and refuses others, this is no back-off:
+                // the message only needs another consumer, or this one later, and what has waited
+                // longest must not wait longest again.
+                let (delay_seconds, deferrals) = if paced && are_some_granted {
+                    (fastrand::u64(SOON), deferrals)
+                } else {
+                    let delay = self.config.backoff.seconds(deferrals, fastrand::f64());
+                    (delay, deferrals.saturating_add(1))
+                };
                 let copy = deferred_copy(record, deferrals, delay_seconds, now);
                 outbox.to_work_queue.push((index, copy));
                 Outcome::Deferred { cause, reason, delay_seconds }
@@ -163,6 +161,7 @@ fn deferred_copy(
     let mut copy = record.copy();
     copy.set(DEFERRALS, Attribute::number(deferrals));
     copy.set(DEFERRED_SINCE, Attribute::text(&since.to_string()));
+    // At most the 15 minutes that SQS allows.
     copy.delay_seconds = i32::try_from(delay_seconds).ok();
     copy
 }

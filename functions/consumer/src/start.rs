@@ -20,10 +20,10 @@ use crate::{
 /// event may just be unlucky, but each may cost several time-outs, which add up.
 const UNAVAILABLE_BEFORE_CLOSING: usize = 2;
 
-/// How long the starts of a batch, or of a message of a FIFO queue, may wait for their turns while
-/// Step Functions throttles. The wait is billed, and what has had no turn goes back to the queue,
-/// where waiting is free.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long the starts of a batch, or on a FIFO queue that of each event, may wait for their turns
+/// while Step Functions throttles. The wait is billed, and what has had no turn goes back to the
+/// queue, where waiting is free.
+pub const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What the records of one batch have in common.
 #[derive(Debug)]
@@ -102,12 +102,7 @@ impl<'a> Batch<'a> {
     /// its receives.
     async fn contained(&self, starting: impl Future<Output = Verdict>) -> Verdict {
         if Instant::now() >= self.start_by {
-            return Verdict::Defer {
-                cause: Cause::Unavailable,
-                reason: "not begun before the deadline".to_owned(),
-                tried: false,
-                paced: false,
-            };
+            return Verdict::untried(Cause::Unavailable, "not begun before the deadline");
         }
         match timeout_at(self.start_by, AssertUnwindSafe(starting).catch_unwind()).await {
             Ok(Ok(verdict)) => verdict,
@@ -138,15 +133,9 @@ impl<'a> Batch<'a> {
 
     async fn read_and_start(&self, event: &Event) -> Result<Outcome, Verdict> {
         let Consumer { s3, step_functions, config, pace, .. } = self.consumer;
-        let mut refusal = Verdict::Defer {
-            cause: Cause::Throttled,
-            reason: "no turn was left at the rate that Step Functions allows".to_owned(),
-            tried: false,
-            paced: true,
-        };
         // What will have no turn need not be read.
         if pace.is_limited() && self.wait_until.is_some_and(|until| Instant::now() > until) {
-            return Err(refusal);
+            return Err(no_turn());
         }
         let content = match object::read(s3, event, config).await {
             // Other objects may well be readable, unless S3 is away.
@@ -160,6 +149,7 @@ impl<'a> Batch<'a> {
         let wait_until = self.wait_until.unwrap_or_else(|| Instant::now() + PATIENCE);
         let wait_until = wait_until.min(self.start_by);
         self.turn_under_the_start_rate(self.start_by).await?;
+        let mut refusal = None;
         while let Some(turn) = pace.turn_before(wait_until).await {
             // Asked again: a neighbour may have been refused while this one waited.
             if let Some(verdict) = self.closed() {
@@ -180,7 +170,7 @@ impl<'a> Batch<'a> {
                 // It is tried again when its next turn comes.
                 Err(Verdict::Defer { cause: cause @ Cause::Throttled, reason, tried, .. }) => {
                     pace.is_refused(turn);
-                    refusal = Verdict::Defer { cause, reason, tried, paced: true };
+                    refusal = Some(Verdict::Defer { cause, reason, tried, paced: true });
                     if self.turn_under_the_start_rate(wait_until).await.is_err() {
                         break;
                     }
@@ -192,18 +182,15 @@ impl<'a> Batch<'a> {
                 Err(verdict) => return Err(self.remember(verdict)),
             }
         }
-        Err(refusal)
+        Err(refusal.unwrap_or_else(no_turn))
     }
 
     /// Waits for the turn of a call under `START_RATE_PER_SECOND`.
     async fn turn_under_the_start_rate(&self, until: Instant) -> Result<(), Verdict> {
         match &self.pacer {
-            Some(pacer) if !pacer.turn_before(until).await => Err(Verdict::Defer {
-                cause: Cause::StartRate,
-                reason: "no turn was left before the deadline".to_owned(),
-                tried: false,
-                paced: false,
-            }),
+            Some(pacer) if !pacer.turn_before(until).await => {
+                Err(Verdict::untried(Cause::StartRate, "no turn was left before the deadline"))
+            }
             _ => Ok(()),
         }
     }
@@ -248,7 +235,16 @@ impl<'a> Batch<'a> {
         }
         let refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
         let (cause, reason) = refusals.closed.clone()?;
-        Some(Verdict::Defer { cause, reason, tried: false, paced: false })
+        Some(Verdict::untried(cause, reason))
+    }
+}
+
+fn no_turn() -> Verdict {
+    Verdict::Defer {
+        cause: Cause::Throttled,
+        reason: "no turn was left at the rate that Step Functions allows".to_owned(),
+        tried: false,
+        paced: true,
     }
 }
 

@@ -39,6 +39,11 @@ impl Verdict {
         Self::Defer { cause, reason: reason.to_string(), tried: true, paced: false }
     }
 
+    /// A deferral of what was not even tried.
+    pub(crate) fn untried(cause: Cause, reason: impl fmt::Display) -> Self {
+        Self::Defer { cause, reason: reason.to_string(), tried: false, paced: false }
+    }
+
     pub(crate) fn fail(reason: impl fmt::Display) -> Self {
         Self::Done(Outcome::Failed { reason: reason.to_string() })
     }

@@ -16,7 +16,7 @@ use clap::Args;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use tokio::time::sleep;
 
-use crate::up::{Running, bring_up};
+use crate::up::{RUN, Running, bring_up};
 use crate::{Clients, Companion, EmulatorOptions, Error, Project, RunFolder, Stack};
 use devices::Upload;
 use progress::Progress;
@@ -91,7 +91,7 @@ impl Demo {
     pub async fn run(self) -> Result<(), DemoError> {
         let project = Project::find()?;
         // Both before the build: nobody wants to hear of it minutes later.
-        let run = RunFolder::take_alone(&project, "demo")?;
+        let run = RunFolder::take_alone(&project, RUN)?;
         let options = EmulatorOptions { port: self.port, functions_endpoint: None };
         options.check_port()?;
 

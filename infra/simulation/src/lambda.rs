@@ -182,16 +182,14 @@ impl World {
         let is_hurt = is_hurt || is_broken;
         let receipts = acknowledged(messages, result);
         let is_lost = !receipts.is_empty() && self.state().happens(Fault::AcknowledgementLost);
-        let mut hidden: Vec<&String> = Vec::new();
+        let (kept, done): (Vec<&Value>, Vec<&Value>) = messages.iter().partition(|message| {
+            is_lost || !receipts.iter().any(|handle| message["ReceiptHandle"] == **handle)
+        });
         if is_lost {
             self.state().note(writes, "Lambda does not come to delete what is acknowledged");
-        } else {
-            hidden.extend(receipts.iter().filter(|handle| !self.deletes_acknowledged(handle)));
         }
-        let is_kept = |message: &&Value| {
-            is_lost || !receipts.iter().any(|handle| message["ReceiptHandle"] == **handle)
-        };
-        let kept: Vec<&Value> = messages.iter().filter(is_kept).collect();
+        let back: Vec<&Value> =
+            done.into_iter().filter(|message| !self.deletes_acknowledged(message)).collect();
         if is_hurt || is_lost {
             self.hurts_receives(kept.iter().copied());
         } else if let (false, Some(first)) = (self.setting.is_ordered, kept.first()) {
@@ -201,17 +199,15 @@ impl World {
             let (now, write) = (state.now(), state.ledger.writes_of(id).first().copied());
             state.ledger.violate(Promise::WaitingCostsNoReceive, now, write, words);
         }
-        let comes_back =
-            |message: &&Value| hidden.iter().any(|handle| message["ReceiptHandle"] == **handle);
         let mut state = self.state();
         let until = state.now() + LONGEST_BACKOFF;
-        let left = kept.into_iter().chain(messages.iter().filter(comes_back));
-        let ids = left.filter_map(|message| message["MessageId"].as_str());
+        let ids = kept.into_iter().chain(back).filter_map(|message| message["MessageId"].as_str());
         state.left_hidden.extend(ids.map(|id| (id.to_owned(), until)));
     }
 
     /// Whether it is gone. If not, it stays hidden for as long as if nobody had deleted it.
-    fn deletes_acknowledged(&self, handle: &str) -> bool {
+    fn deletes_acknowledged(&self, message: &Value) -> bool {
+        let handle = message["ReceiptHandle"].as_str().unwrap_or_default();
         let work = self.aws.work_queue();
         // What a FIFO queue has deleted does not come back.
         let is_kept = !self.setting.is_ordered && self.state().happens(Fault::BackFromTheDead);

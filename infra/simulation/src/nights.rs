@@ -74,8 +74,8 @@ impl World {
         }
     }
 
-    /// After a loss, and once a month, an operator makes ledgers of all writes, until one closes: what was lost may be about a write
-    /// that was restored, and that no nightly ledger looks back to.
+    /// After a loss, and once a month, an operator makes ledgers of all writes, until one closes: what
+    /// was lost may be about a write that was restored, and that no nightly ledger looks back to.
     async fn reconciles_all(&self, time: Timestamp) {
         self.waits_until(time).await;
         let since = self.state().start.to_string();

@@ -38,13 +38,14 @@ impl Effort {
     pub fn of(versions: u64) -> Self {
         let listing_calls = versions.div_ceil(uploads::PAGE);
         let execution_calls = versions.div_ceil(executions::PAGE.unsigned_abs().into());
-        let rounds = |at_once: usize| u32::try_from(listing_calls.div_ceil(at_once as u64));
-        let rounds = |at_once| rounds(at_once).unwrap_or(u32::MAX);
+        let rounds = |at_once: &usize| {
+            u32::try_from(listing_calls.div_ceil(*at_once as u64)).unwrap_or(u32::MAX)
+        };
         let bytes = versions * ENTRY_BYTES as u64;
         Self {
             listing_calls,
-            listing: *PAGE_OF_VERSIONS.start() * rounds(*USEFUL.end())
-                ..=*PAGE_OF_VERSIONS.end() * rounds(*USEFUL.start()),
+            listing: *PAGE_OF_VERSIONS.start() * rounds(USEFUL.end())
+                ..=*PAGE_OF_VERSIONS.end() * rounds(USEFUL.start()),
             execution_calls,
             executions: Duration::from_secs(execution_calls / PAGES_OF_EXECUTIONS_PER_SECOND.end())
                 ..=Duration::from_secs(execution_calls / PAGES_OF_EXECUTIONS_PER_SECOND.start()),

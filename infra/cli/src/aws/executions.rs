@@ -1,6 +1,9 @@
 use aws_sdk_sfn::{
     error::ProvideErrorMetadata as _,
-    operation::describe_execution::DescribeExecutionOutput,
+    operation::{
+        describe_execution::DescribeExecutionOutput,
+        list_executions::builders::ListExecutionsFluentBuilder,
+    },
     types::{ExecutionListItem, ExecutionStatus},
 };
 use aws_smithy_types::DateTime;
@@ -73,16 +76,18 @@ impl Stack {
         status: ExecutionStatus,
         most: i32,
     ) -> Result<Vec<ExecutionListItem>, Failure> {
-        let answer = self
-            .sfn
-            .list_executions()
-            .state_machine_arn(self.output("StateMachineArn")?)
-            .status_filter(status)
-            .max_results(most)
-            .send()
-            .await
-            .map_err(Failure::of("states:ListExecutions"))?;
-        Ok(answer.executions)
+        let answer = self.executions_with(status, most)?.send().await;
+        Ok(answer.map_err(Failure::of("states:ListExecutions"))?.executions)
+    }
+
+    /// The question for the newest executions with a status.
+    fn executions_with(
+        &self,
+        status: ExecutionStatus,
+        most: i32,
+    ) -> Result<ListExecutionsFluentBuilder, Failure> {
+        let call = self.sfn.list_executions().status_filter(status).max_results(most);
+        Ok(call.state_machine_arn(self.output("StateMachineArn")?))
     }
 
     pub(crate) async fn describe(
@@ -94,14 +99,7 @@ impl Stack {
     }
 
     pub(crate) async fn count_executions(&self, status: ExecutionStatus) -> Result<Count, Failure> {
-        let answer = self
-            .sfn
-            .list_executions()
-            .state_machine_arn(self.output("StateMachineArn")?)
-            .status_filter(status)
-            .max_results(PAGE)
-            .send()
-            .await;
+        let answer = self.executions_with(status, PAGE)?.send().await;
         match answer {
             Ok(page) => {
                 let count = page.executions.len() as u64;

@@ -3,8 +3,9 @@
 //!
 //! A day of thousands of uploads a second has to take a moment, so messages are counted and not
 //! simulated one by one. A *cohort* is the messages that arrived, or were deferred, in the same
-//! step. What the consumers do in a step is solved for at once ([`World::flow`]). What then becomes of each cohort is
-//! drawn at random, so that the last few messages of a burst are as few as they would be.
+//! step. What the consumers do in a step is solved for at once ([`World::flow`]). What then becomes of
+//! each cohort is drawn at random, so that the last few messages of a burst are as few as they would
+//! be. How the consumers learn their rate and how long they wait is the consumer's own.
 
 #![expect(
     clippy::cast_possible_truncation,
@@ -15,7 +16,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use consumer::Backoff;
+use consumer::{
+    Backoff, SETTLE_RESERVE, SOON,
+    pace::{LEAST_RATE, LOWERED, MEMORY, RAISE},
+};
 use fastrand::Rng;
 
 /// What the plan is about. Times are in seconds, rates in a second.
@@ -77,21 +81,6 @@ pub(crate) const RETENTION: f64 = 1_209_600.0;
 /// <https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-scaling.html>
 pub(crate) const FIRST_CONSUMERS: f64 = 5.0;
 const MORE_CONSUMERS: f64 = 300.0 / 60.0;
-
-/// Kept of the time-out for sending copies: `SETTLE_RESERVE` of the consumer.
-const SETTLE_RESERVE: f64 = 4.0;
-
-/// How the consumer learns its rate, in starts a second (`functions/consumer/src/pace.rs`): what a
-/// start adds to it, what a refusal leaves of it, and the least that is tried.
-const RAISE: f64 = 0.1;
-const LOWERED: f64 = 0.7;
-const LEAST_RATE: f64 = 1.0;
-/// How long it remembers.
-const MEMORY: f64 = 60.0;
-/// How long the starts of a batch wait for their turns, and for how long, at most, a message is
-/// delayed that had none (`PATIENCE` in `start.rs`, `SOON` in `settle.rs`).
-const START_PATIENCE: f64 = 3.0;
-const SOON: u64 = 2;
 
 /// Steps are short while much changes, and longer the longer nothing has.
 const SHORTEST_STEP: f64 = 0.1;
@@ -451,7 +440,8 @@ impl<'a> World<'a> {
         let rate = self.tokens / length / self.consumers;
         let overhead = self.batch(1.0, 0.0);
         // A batch takes as long as its turns take, and no longer than patience lasts.
-        let batch = (fill / rate).min(overhead + START_PATIENCE + self.scenario.call);
+        let batch =
+            (fill / rate).min(overhead + consumer::PATIENCE.as_secs_f64() + self.scenario.call);
         let started = (rate * batch).min(fill);
         // As many refusals lower the rate as starts raise it.
         let steady = RAISE / rate / (1.0 / LOWERED).ln();
@@ -541,7 +531,7 @@ impl<'a> World<'a> {
     }
 
     fn time_to_start(&self) -> f64 {
-        self.scenario.stack.consumer_timeout - SETTLE_RESERVE
+        self.scenario.stack.consumer_timeout - SETTLE_RESERVE.as_secs_f64()
     }
 
     /// Share of the messages that are deferred without a call. Once one is refused for good, the
@@ -626,7 +616,7 @@ impl<'a> World<'a> {
             let count = each.min(left);
             left -= count;
             let delay = if flow.is_throttled {
-                self.rng.u64(1..=SOON)
+                self.rng.u64(SOON)
             } else {
                 backoff.seconds(cohort.deferrals, self.rng.f64())
             } as f64;
@@ -657,7 +647,7 @@ impl<'a> World<'a> {
         let mut calls = tried.max(started) + started * flow.refusals;
         if flow.is_throttled {
             // Before the first refusal there is no limit, and what is under way is refused with it.
-            if self.throttled.is_none_or(|last| self.now - last > MEMORY) {
+            if self.throttled.is_none_or(|last| self.now - last > MEMORY.as_secs_f64()) {
                 calls += self.consumers * flow.fill.min(self.scenario.stack.start_concurrency);
             }
             self.throttled = Some(self.now);
