@@ -19,7 +19,7 @@ fn the_committed_schema_is_the_one_of_the_types() {
     let committed: Value = serde_json::from_slice(&committed).unwrap_or_default();
     assert!(
         committed == schema,
-        "{} is out of date: UPDATE_SCHEMA=1 cargo test --package messages",
+        "{} is out of date: UPDATE_SCHEMA=1 cargo test --workspace --lib schema",
         path.display()
     );
 }
