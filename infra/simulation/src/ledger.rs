@@ -29,10 +29,11 @@ pub enum Promise {
     /// No write has both done its work and been archived. One that an execution found to be
     /// overwritten may be archived because its object is gone: both are true. Not promised of an
     /// EXPRESS machine, whose executions cannot be asked for. And two cases are allowed, in which it
-    /// must only not be archived after it has done its work: where runs had different limits, one of
-    /// them may have archived a letter and died before it deleted it, and the next may have redriven
-    /// that; and of two messages of one write, which a run leaves that dies between a send and a
-    /// deletion, one may be given up while the other goes on.
+    /// must only not be archived after it has done its work: a run may have archived a letter and died
+    /// before it deleted it, and another run with another limit, or SQS, which knows of none, may have
+    /// put that back; and of two messages of one write, which a run leaves that dies between a send and a
+    /// deletion, and which a deletion leaves that does not last, one may be given up while the other
+    /// goes on.
     OneEnd,
     /// A write is archived for a reason that is true of it.
     TrueReason,
@@ -96,6 +97,8 @@ pub(crate) struct Write {
     pub(crate) is_gone: bool,
     /// Whether it was deleted when nothing but the bucket knew of it any more.
     pub(crate) is_forgotten: bool,
+    /// Whether a message of it has been received again after its deletion was confirmed.
+    pub(crate) has_ghost: bool,
     pub(crate) holders: Vec<Holder>,
     pub(crate) executions: Vec<Execution>,
     /// Documents of the archive that it was not restored from, with their error classes.
@@ -141,7 +144,7 @@ pub(crate) enum End {
 pub(crate) struct Ledger {
     /// Whether the state machine is an EXPRESS one.
     is_express: bool,
-    /// Whether `MaxRedrives` has not been the same for all runs.
+    /// Whether `MaxRedrives` was not the same for all that has put letters back.
     pub(crate) has_other_limits: bool,
     pub(crate) writes: Vec<Write>,
     /// The number of a write by its sequencer.
@@ -252,6 +255,15 @@ impl Ledger {
         self.dequeues(at, old_id, &format!("SQS makes {id} of {old_id}"));
     }
 
+    /// A message is received, which may have been deleted before.
+    pub(crate) fn shows(&mut self, id: &str) -> Vec<usize> {
+        let Some((writes, is_there)) = self.messages.get(id) else { return Vec::new() };
+        for &write in writes.iter().filter(|_| !is_there) {
+            self.writes[write].has_ghost = true;
+        }
+        writes.clone()
+    }
+
     pub(crate) fn writes_of(&self, id: &str) -> Vec<usize> {
         self.messages.get(id).map(|(writes, _)| writes.clone()).unwrap_or_default()
     }
@@ -342,7 +354,7 @@ impl Ledger {
                 key: key.to_owned(),
                 class: class.to_owned(),
                 at,
-                has_twin: messages > 1,
+                has_twin: messages > 1 || self.writes[write].has_ghost,
             };
             self.writes[write].archived.push(archived);
             if !self.writes[write].explains(class) {

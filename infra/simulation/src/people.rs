@@ -20,7 +20,7 @@ impl World {
             let day = begin + SignedDuration::from_hours(24) * i32::try_from(day).unwrap_or(0);
             self.waits_until(day).await;
             if self.setting.has_ledger() && self.state().happens(Fault::Purge) {
-                spawn_local(self.clone().purges());
+                spawn_local(self.clone().purges(Duration::from_hours(24)));
             }
             for request in [Fault::RedriveByHand, Fault::Restore, Fault::ManagedMove] {
                 if self.state().happens(request) {
@@ -31,8 +31,8 @@ impl World {
     }
 
     /// Somebody empties the work queue. The bucket still has what the messages were about.
-    async fn purges(self: Rc<Self>) {
-        self.waits(Duration::ZERO, Duration::from_hours(24)).await;
+    async fn purges(self: Rc<Self>, within: Duration) {
+        self.waits(Duration::ZERO, within).await;
         let queue = self.aws.work_queue();
         let ids: Vec<String> = queue.messages().into_iter().map(|message| message.id).collect();
         let mut state = self.state();
@@ -53,16 +53,26 @@ impl World {
 
     async fn requests(self: Rc<Self>, request: Fault) {
         self.waits(Duration::ZERO, Duration::from_hours(24)).await;
+        let is_alarmed = request == Fault::RedriveByHand && self.state().rng.bool();
+        if is_alarmed {
+            self.waits_for_a_letter().await;
+        }
         let now = self.state().now();
         let (mut event, mut before) = match request {
             Fault::Restore => (json!({ "mode": "restore", "prefix": "dead-letters/" }), now),
             Fault::ManagedMove => (json!({ "mode": "managed" }), now),
+            _ if is_alarmed => (json!({ "before": "now" }), now),
             _ => self.selection(now),
         };
         let mut queue = self.functions().redrivers.len() - 1;
         match request {
             Fault::ManagedMove if self.state().has_redriven_natively => return,
-            Fault::ManagedMove => self.state().has_moved = true,
+            Fault::ManagedMove => {
+                let mut state = self.state();
+                state.has_moved = true;
+                // SQS does not count.
+                state.ledger.has_other_limits = true;
+            }
             Fault::RedriveByHand => queue = self.state().rng.usize(..=queue),
             _ => {}
         }
@@ -79,9 +89,24 @@ impl World {
             let is_done = self.invokes_redrive("redrive by hand", queue, &event, before).await;
             self.notes_moved();
             if is_done {
+                // What was put back can be lost like anything else.
+                let may_be_lost = request == Fault::Restore && self.setting.has_ledger();
+                if may_be_lost && self.state().happens_with(Fault::Purge, 0.5) {
+                    self.clone().purges(Duration::from_secs(10)).await;
+                }
                 break;
             }
             self.waits(Duration::from_mins(1), Duration::from_hours(1)).await;
+        }
+    }
+
+    /// An alarm rings while a letter is new, and somebody comes at once.
+    async fn waits_for_a_letter(&self) {
+        let queues = || [&self.letters].into_iter().chain(&self.ordered_letters);
+        let letters = || queues().map(|queue| queue.messages().len()).sum::<usize>();
+        let (before, tomorrow) = (letters(), self.state().now() + SignedDuration::from_hours(24));
+        while letters() <= before && self.state().now() < tomorrow {
+            self.waits(Duration::from_mins(1), Duration::from_mins(2)).await;
         }
     }
 

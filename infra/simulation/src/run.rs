@@ -38,6 +38,7 @@ impl Run {
                 (true, _) => "succeeded".to_owned(),
                 (false, Some(archived)) => format!("archived as {}", archived.class),
                 (false, None) if write.is_aborted() => "aborted by a person".to_owned(),
+                (false, None) if write.is_forgotten => "deleted before anybody knew".to_owned(),
                 (false, None) => "without an end".to_owned(),
             };
             *counts.entry(format!("writes {end}")).or_default() += 1;

@@ -168,7 +168,7 @@ impl State {
         self.happens_with(fault, fault.share())
     }
 
-    fn happens_with(&mut self, fault: Fault, share: f64) -> bool {
+    pub(crate) fn happens_with(&mut self, fault: Fault, share: f64) -> bool {
         let happens = self.plan.faults.contains(&fault)
             && self.now() < self.quiet_from
             && self.rng.f64() < share;
@@ -456,7 +456,7 @@ impl State {
             self.receipts.insert(text("ReceiptHandle"), (id.clone(), sent));
             let count = &message["Attributes"]["ApproximateReceiveCount"];
             let count = count.as_str().unwrap_or("1");
-            let writes = self.ledger.writes_of(&id);
+            let writes = self.ledger.shows(&id);
             let text = format!("{receiver} receives {id} from {queue} (receive {count})");
             self.note(writes, text);
         }

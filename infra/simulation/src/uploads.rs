@@ -122,6 +122,7 @@ impl World {
             kind,
             is_gone: false,
             is_forgotten: false,
+            has_ghost: false,
             holders: Vec::new(),
             executions: Vec::new(),
             archived: Vec::new(),

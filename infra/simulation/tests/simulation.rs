@@ -56,6 +56,10 @@ fn seeds_that_have_found_something_find_it_no_more() {
         (1_461, 12, 30),
         // The status change of a write whose object is gone was never delivered.
         (1_741, 12, 30),
+        // A run died between archiving a letter and deleting it, and SQS moved the letter back.
+        (9_258, 12, 30),
+        // A letter came back after its deletion, and was redriven after another had been archived.
+        (159, 12, 30),
     ] {
         holds(&run(seed, &Plan::full(uploads, nights)));
     }
