@@ -5,7 +5,7 @@
 #   infra/simulation/faults/check.sh                      # all of them
 #   infra/simulation/faults/check.sh attempt-not-counted  # one
 set -euo pipefail
-seeds=${SEEDS:-500} uploads=${UPLOADS:-40} nights=${NIGHTS:-13}
+seeds=${SEEDS:-500} uploads=${UPLOADS:-12} nights=${NIGHTS:-30}
 
 root=$(git -C "$(dirname "$0")" rev-parse --show-toplevel)
 copy=$root/target/simulation-faults
