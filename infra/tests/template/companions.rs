@@ -6,8 +6,8 @@ use local::{Companion, Project};
 use serde_json::{Value, json};
 
 use crate::alarms::silence;
-use crate::security;
 use crate::template::{Deployed, beside, deployments, list, processed, resources, target, text};
+use crate::{api, security};
 
 const PAGE: &str = "infra/docs/companions.md";
 
@@ -268,32 +268,67 @@ async fn every_message_of_the_guard_says_who_what_when_from_where_and_what_undoe
     }
 }
 
-/// What API Gateway makes of its template, as far as it is used here: `$input.json` prints a part of
-/// the body without line breaks, and `$util.base64Encode` encodes it.
-fn put_record(template: &Value, body: &Value) -> Value {
-    let integration = &template["Resources"]["PostState"]["Properties"]["Integration"];
-    let mapping = text(&integration["RequestTemplates"]["application/json"]["Fn::Sub"]);
-    let encoded = aws_smithy_types::base64::encode(body.to_string());
-    let request = mapping
-        .replace("${StateStream}", "the-stream")
-        .replace("$util.base64Encode($input.json('$'))", &encoded)
-        .replace("$input.json('$.deviceId')", &body["deviceId"].to_string());
-    assert!(!request.contains('$'), "not known how to evaluate: {request}");
-    serde_json::from_str(&request).unwrap()
-}
+/// Bodies that a device may post, with its id. What they have in common is that somebody's code has
+/// tripped over their like: line breaks, quotes, text of other alphabets, and what means something in
+/// the language of the template.
+const TAKEN: [(&str, &str); 8] = [
+    ("42", r#"{"deviceId":"42","state":{"t":21.5},"sequence":"1"}"#),
+    ("42", "\n{\r\n\t\"deviceId\": \"42\",\n\n  \"state\": {\n    \"t\": [\n1,\n2]\n  }\n}\n"),
+    ("42", r#"{"deviceId":"42","state":{"text":"a \"quote\", a \\ and\ntwo\tlines\u2028"}}"#),
+    ("42", r#"{"deviceId":"42","state":{"text":"상태 é 🌡","\ud83c\udf21":"\u00e9"}}"#),
+    ("42", r#"{"deviceId":"42","state":{"none":null,"big":9007199254740993,"small":-1.5e-7}}"#),
+    ("42", r#"{"deviceId":"42","state":{"text":"$input.body ${x} #set($x = 1) ## 'it'"}}"#),
+    (r#"a "quoted" \ device"#, r#"{"deviceId":"a \"quoted\" \\ device","state":{}}"#),
+    ("장치\n$1 #end", r#"{"state":{},"deviceId":"장치\n$1 #end"}"#),
+];
+
+/// Bodies that the state machine would refuse.
+const REFUSED: [&str; 8] = [
+    "",
+    "not JSON",
+    r#"["42"]"#,
+    r#"{"state":{}}"#,
+    r#"{"deviceId":"","state":{}}"#,
+    r#"{"deviceId":42,"state":{}}"#,
+    r#"{"deviceId":"42","state":1}"#,
+    r#"{"deviceId":"42","state":{},"sequence":""}"#,
+];
 
 #[tokio::test]
 async fn the_api_puts_what_was_posted_into_the_stream() {
-    let template = beside(Companion::Stream).await;
-    for device in ["42", "a \"quoted\" device", "장치\n1"] {
-        let body = json!({ "deviceId": device, "state": { "t": 21.5 }, "sequence": "1" });
-        let request = put_record(&template, &body);
-        assert_eq!(request["StreamName"], "the-stream");
-        assert_eq!(request["PartitionKey"], device);
-        let data = aws_smithy_types::base64::decode(request["Data"].as_str().unwrap()).unwrap();
-        // Firehose puts records one after the other, each with a line break at its end.
-        assert!(!data.contains(&b'\n'), "a record is one line");
-        assert_eq!(serde_json::from_slice::<Value>(&data).unwrap(), body);
+    let answers = api::requests("the-stream", &TAKEN.map(|(_, body)| body)).await;
+    for ((device, body), requests) in TAKEN.iter().zip(answers) {
+        assert!(!requests.is_empty(), "refused: {body}");
+        for request in requests {
+            let wrong = |what: &str| format!("{what}: {body} became {request}");
+            let fields: BTreeMap<String, String> = serde_json::from_str(&request)
+                .unwrap_or_else(|error| panic!("{}", wrong(&error.to_string())));
+            let names: Vec<&str> = fields.keys().map(String::as_str).collect();
+            assert_eq!(names, ["Data", "PartitionKey", "StreamName"]);
+            assert_eq!(fields["StreamName"], "the-stream");
+            assert_eq!(fields["PartitionKey"], *device);
+            let data = aws_smithy_types::base64::decode(&fields["Data"]).unwrap();
+            // Firehose puts records one after the other, each with a line break at its end.
+            assert!(
+                !data.iter().any(|byte| b"\r\n".contains(byte)),
+                "{}",
+                wrong("more than one line")
+            );
+            let posted: Value = serde_json::from_str(body).unwrap();
+            assert_eq!(
+                serde_json::from_slice::<Value>(&data).unwrap(),
+                posted,
+                "{}",
+                wrong("other JSON")
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_api_refuses_what_the_machine_would_refuse() {
+    for (body, requests) in REFUSED.iter().zip(api::requests("the-stream", &REFUSED).await) {
+        assert!(requests.is_empty(), "{body} became {requests:?}");
     }
 }
 

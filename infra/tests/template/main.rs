@@ -8,6 +8,8 @@
 )]
 
 mod alarms;
+#[path = "../api.rs"]
+mod api;
 mod archive;
 mod companions;
 mod functions;
