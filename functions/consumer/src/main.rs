@@ -10,9 +10,9 @@ use platform::{Deadline, Metrics, Queue, Settings};
 async fn main() -> Result<(), Error> {
     let consumer = Settings::from_env(|settings| {
         platform::init_log(settings.optional("RUST_LOG"));
-        let sdk = platform::sdk_config(settings)?;
+        let sdk = platform::sdk_config(settings);
         let sqs = aws_sdk_sqs::Client::new(&sdk);
-        Ok::<_, Error>(Consumer {
+        Consumer {
             config: Config::read(settings),
             pace: Arc::new(Pace::default()),
             metrics: Metrics::new(
@@ -23,8 +23,8 @@ async fn main() -> Result<(), Error> {
             s3: aws_sdk_s3::Client::new(&sdk),
             work_queue: Queue::new(sqs.clone(), settings.required("WORK_QUEUE_URL")),
             dead_letter_queue: Queue::new(sqs, settings.required("DEAD_LETTER_QUEUE_URL")),
-        })
-    })??;
+        }
+    })?;
     lambda_runtime::run(service_fn(async |event: LambdaEvent<SqsEvent>| {
         let deadline = Deadline::from_epoch_millis(event.context.deadline);
         consumer.handle(event.payload, deadline, Timestamp::now()).await

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 async fn main() -> Result<(), Error> {
     let redriver = Settings::from_env(|settings| {
         platform::init_log(settings.optional("RUST_LOG"));
-        let sdk = platform::sdk_config(settings)?;
+        let sdk = platform::sdk_config(settings);
         let sqs = aws_sdk_sqs::Client::new(&sdk);
         let s3 = aws_sdk_s3::Client::new(&sdk);
         let max_bytes = settings.number("MAX_OBJECT_BYTES", 0, 0..=u64::MAX);
@@ -18,7 +18,7 @@ async fn main() -> Result<(), Error> {
             max_bytes: (max_bytes > 0).then_some(max_bytes),
             ..Uploads::new(s3.clone(), bucket, settings.required("AWS_REGION"))
         });
-        Ok::<_, Error>(Redriver {
+        Redriver {
             config: Config::read(settings),
             metrics: Metrics::new(
                 settings.required("METRICS_NAMESPACE"),
@@ -38,8 +38,8 @@ async fn main() -> Result<(), Error> {
                 &settings.required("STATE_MACHINE_ARN"),
             ),
             uploads,
-        })
-    })??;
+        }
+    })?;
     lambda_runtime::run(service_fn(async |event: LambdaEvent<Box<RawValue>>| {
         let deadline = Deadline::from_epoch_millis(event.context.deadline);
         redriver.handle(event.payload.get(), deadline, Timestamp::now()).await

@@ -4,23 +4,14 @@ use aws_config::{
     BehaviorVersion, Region, SdkConfig, environment::EnvironmentVariableCredentialsProvider,
     retry::RetryConfig, timeout::TimeoutConfig,
 };
-use aws_sdk_sqs::config::{SharedCredentialsProvider, SharedHttpClient};
-use aws_smithy_http_client::{
-    Builder, HttpClientError,
-    tls::{Provider, TlsContext, rustls_provider::CryptoMode},
-};
-use aws_smithy_runtime_api::client::{
-    connector_metadata::ConnectorMetadata,
-    http::{HttpClient, HttpConnectorSettings, SharedHttpConnector},
-    runtime_components::RuntimeComponents,
-};
+use aws_sdk_sqs::config::SharedCredentialsProvider;
+use aws_smithy_runtime_api::client::http::HttpClient;
 
-use crate::{Settings, trust};
+use crate::{Settings, connector::Connector, trust::Trust};
 
 /// One attempt of one call. AWS answers in tens of milliseconds; what takes longer than this is
 /// better asked again.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Few attempts with a short backoff: what still fails goes back to a queue, where waiting is free,
 /// while a function that sleeps is billed.
@@ -37,13 +28,8 @@ const MAX_BACKOFF: Duration = Duration::from_secs(1);
 ///
 /// TLS is rustls on ring. AWS-LC, the SDK's default, gathers CPU-jitter entropy in its first
 /// handshake: some 20 ms of CPU at every cold start.
-pub fn sdk_config(settings: &Settings<'_>) -> Result<SdkConfig, HttpClientError> {
-    let tls = TlsContext::builder().with_trust_store(trust::store(settings)).build()?;
-    let http_client = Builder::new()
-        .tls_provider(Provider::Rustls(CryptoMode::Ring))
-        .tls_context(tls)
-        .build_https();
-    let mut config = sdk_defaults(ConnectedOnDemand(http_client))
+pub fn sdk_config(settings: &Settings<'_>) -> SdkConfig {
+    let mut config = sdk_defaults(Connector::new(Trust::read(settings)))
         .into_builder()
         .credentials_provider(SharedCredentialsProvider::new(
             EnvironmentVariableCredentialsProvider::new(),
@@ -52,7 +38,7 @@ pub fn sdk_config(settings: &Settings<'_>) -> Result<SdkConfig, HttpClientError>
     config.set_endpoint_url(settings.optional("AWS_ENDPOINT_URL"));
     config.set_use_fips(settings.optional("AWS_USE_FIPS_ENDPOINT"));
     config.set_use_dual_stack(settings.optional("AWS_USE_DUALSTACK_ENDPOINT"));
-    Ok(config.build())
+    config.build()
 }
 
 /// How often and for how long every SDK client tries, over any HTTP client. Tests build their clients
@@ -67,32 +53,8 @@ pub fn sdk_defaults(http_client: impl HttpClient + 'static) -> SdkConfig {
                 .with_initial_backoff(INITIAL_BACKOFF)
                 .with_max_backoff(MAX_BACKOFF),
         )
-        .timeout_config(
-            TimeoutConfig::builder()
-                .connect_timeout(CONNECT_TIMEOUT)
-                .operation_attempt_timeout(ATTEMPT_TIMEOUT)
-                .build(),
-        )
+        .timeout_config(TimeoutConfig::builder().operation_attempt_timeout(ATTEMPT_TIMEOUT).build())
         .build()
-}
-
-/// An HTTP client that does not mind being shared. The one inside sets up TLS once for each SDK
-/// client that is made, to try it out, and throws that away; then once more at the first call.
-#[derive(Debug)]
-struct ConnectedOnDemand(SharedHttpClient);
-
-impl HttpClient for ConnectedOnDemand {
-    fn http_connector(
-        &self,
-        settings: &HttpConnectorSettings,
-        components: &RuntimeComponents,
-    ) -> SharedHttpConnector {
-        self.0.http_connector(settings, components)
-    }
-
-    fn connector_metadata(&self) -> Option<ConnectorMetadata> {
-        self.0.connector_metadata()
-    }
 }
 
 #[cfg(test)]
@@ -101,9 +63,7 @@ mod tests {
     use crate::{SettingsError, settings::lookup_in};
 
     fn with(settings: &[(&str, &str)]) -> Result<SdkConfig, SettingsError> {
-        Settings::from_lookup(&lookup_in(settings), |settings| {
-            sdk_config(settings).expect("TLS is set up")
-        })
+        Settings::from_lookup(&lookup_in(settings), sdk_config)
     }
 
     #[test]

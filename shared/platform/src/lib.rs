@@ -2,6 +2,7 @@
 //! the one place that sends to a queue.
 
 mod clients;
+mod connector;
 mod deadline;
 mod in_words;
 mod log;

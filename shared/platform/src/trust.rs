@@ -4,10 +4,12 @@
 //! call, which is most of what there is to initialise. Five of them are Amazon's, and only those are
 //! trusted here. That is stricter, too: no other authority can sign for an endpoint.
 
-use std::{fs, path::Path};
+use std::{fs, io, path::Path, sync::Arc};
 
-use aws_smithy_http_client::tls::TrustStore;
-use rustls_pki_types::{CertificateDer, pem::PemObject};
+use rustls::{
+    RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject},
+};
 use tracing::warn;
 
 use crate::Settings;
@@ -19,18 +21,54 @@ const AMAZON_ROOTS: &str = include_str!("amazon_roots.pem");
 /// (`/etc/pki/tls/certs/ca-bundle.crt` on Lambda).
 const BUNDLE: &str = "AWS_CA_BUNDLE";
 
-pub(crate) fn store(settings: &Settings<'_>) -> TrustStore {
-    if let Some(path) = settings.optional::<String>(BUNDLE) {
-        return read_bundle(Path::new(&path)).unwrap_or_else(|problem| {
-            settings.refuse(BUNDLE, path, problem);
-            TrustStore::empty()
-        });
+/// Whose certificates are trusted.
+#[derive(Debug, Clone)]
+pub(crate) enum Trust {
+    Amazon,
+    System,
+    Bundle(Arc<RootCertStore>),
+}
+
+impl Trust {
+    pub(crate) fn read(settings: &Settings<'_>) -> Self {
+        if let Some(path) = settings.optional::<String>(BUNDLE) {
+            let store = read_bundle(Path::new(&path)).unwrap_or_else(|problem| {
+                settings.refuse(BUNDLE, path, problem);
+                RootCertStore::empty()
+            });
+            return Self::Bundle(store.into());
+        }
+        let region = settings.optional::<String>("AWS_REGION");
+        if has_amazon_roots(region.as_deref().unwrap_or_default()) {
+            Self::Amazon
+        } else {
+            Self::System
+        }
     }
-    let region = settings.optional::<String>("AWS_REGION");
-    if has_amazon_roots(region.as_deref().unwrap_or_default()) {
-        TrustStore::empty().with_pem_certificate(AMAZON_ROOTS)
-    } else {
-        TrustStore::default()
+
+    /// Reads and parses the certificates, but for those of a bundle, which are parsed already so that
+    /// one that cannot be used is refused at once.
+    pub(crate) fn roots(&self) -> io::Result<Arc<RootCertStore>> {
+        let mut store = RootCertStore::empty();
+        match self {
+            Self::Bundle(store) => return Ok(Arc::clone(store)),
+            Self::Amazon => {
+                let roots = CertificateDer::pem_slice_iter(AMAZON_ROOTS.as_bytes());
+                store.add_parsable_certificates(roots.flatten());
+            }
+            Self::System => {
+                let found = rustls_native_certs::load_native_certs();
+                store.add_parsable_certificates(found.certs);
+                if store.is_empty() {
+                    return Err(io::Error::other(format!(
+                        "the system has no certificates that can be used ({:?}): name a file of \
+                         them in {BUNDLE}",
+                        found.errors
+                    )));
+                }
+            }
+        }
+        Ok(store.into())
     }
 }
 
@@ -44,25 +82,17 @@ fn has_amazon_roots(region: &str) -> bool {
     AREAS.contains(&area) && labels.next().is_some_and(|place| !place.starts_with("iso"))
 }
 
-fn read_bundle(path: &Path) -> Result<TrustStore, String> {
+fn read_bundle(path: &Path) -> Result<RootCertStore, String> {
     let bundle = fs::read_to_string(path).map_err(|problem| problem.to_string())?;
-    let mut store = TrustStore::empty();
-    let mut usable = 0;
+    let mut store = RootCertStore::empty();
     for pem in certificates(&bundle) {
-        // The SDK panics on what it cannot parse, and real bundles hold such certificates.
-        let parsed = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|e| e.to_string());
-        let anchor = parsed.and_then(|der| {
-            webpki::anchor_from_trusted_cert(&der).map(|_| ()).map_err(|e| e.to_string())
-        });
-        match anchor {
-            Ok(()) => {
-                store.add_pem_certificate(pem);
-                usable += 1;
-            }
-            Err(problem) => warn!(error = problem, "certificate of the bundle not used"),
+        // Real bundles hold certificates that cannot be parsed.
+        let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|e| e.to_string());
+        if let Err(problem) = der.and_then(|der| store.add(der).map_err(|e| e.to_string())) {
+            warn!(error = problem, "certificate of the bundle not used");
         }
     }
-    if usable == 0 { Err("holds no usable certificate".to_owned()) } else { Ok(store) }
+    if store.is_empty() { Err("holds no usable certificate".to_owned()) } else { Ok(store) }
 }
 
 /// The certificates in a PEM file.
@@ -77,10 +107,6 @@ fn certificates(text: &str) -> impl Iterator<Item = &str> {
 
 #[cfg(test)]
 mod tests {
-    use aws_smithy_http_client::{
-        Builder,
-        tls::{Provider, TlsContext, rustls_provider::CryptoMode},
-    };
     use sha2::{Digest, Sha256};
 
     use super::*;
@@ -109,12 +135,11 @@ mod tests {
             "f7ecded5c66047d28ed6466b543c40e0743abe81d109254dcf845d4c2c7853c5",
             "2b071c59a0a0ae76b0eadb2bad23bad4580b69c3601b630c2eaf0613afa83f92",
         ];
-        let keys: Vec<String> = CertificateDer::pem_slice_iter(AMAZON_ROOTS.as_bytes())
-            .map(|der| {
-                let der = der.unwrap();
-                let anchor = webpki::anchor_from_trusted_cert(&der).unwrap();
-                hash_of_sequence(anchor.subject_public_key_info.as_ref())
-            })
+        let store = Trust::Amazon.roots().unwrap();
+        let keys: Vec<String> = store
+            .roots
+            .iter()
+            .map(|anchor| hash_of_sequence(anchor.subject_public_key_info.as_ref()))
             .collect();
         assert_eq!(keys, PUBLISHED);
     }
@@ -147,22 +172,14 @@ mod tests {
         let store = read_bundle(&path).unwrap();
 
         fs::remove_file(path).unwrap();
-        let shown = format!("{store:?}");
-        assert_eq!(shown.matches("CertificatePEM").count(), 5);
-        // Panics on what it cannot parse.
-        let context = TlsContext::builder().with_trust_store(store).build().unwrap();
-        Builder::new()
-            .tls_provider(Provider::Rustls(CryptoMode::Ring))
-            .tls_context(context)
-            .build_https();
+        assert_eq!(store.len(), 5);
     }
 
     #[test]
     fn a_bundle_that_cannot_be_used_is_an_error_that_names_the_setting() {
         let error = |settings| {
             let lookup = lookup_in(settings);
-            let set_up = Settings::from_lookup(&lookup, |settings| sdk_config(settings).is_ok());
-            set_up.expect_err("refused").to_string()
+            Settings::from_lookup(&lookup, sdk_config).expect_err("refused").to_string()
         };
         assert_eq!(
             error(&[("AWS_REGION", "eu-west-1"), (BUNDLE, "no/such/file.pem")]),
