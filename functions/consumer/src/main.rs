@@ -11,7 +11,12 @@ async fn main() -> Result<(), Error> {
     let consumer = Settings::from_env(|settings| {
         platform::init_log(settings.optional("RUST_LOG"));
         let sdk = platform::sdk_config(settings);
-        let sqs = aws_sdk_sqs::Client::new(&sdk);
+        let for_queues = sdk.clone();
+        // A batch without failures sends nothing to them.
+        let [work_queue, dead_letter_queue] = Queue::on_demand(
+            move || aws_sdk_sqs::Client::new(&for_queues),
+            ["WORK_QUEUE_URL", "DEAD_LETTER_QUEUE_URL"].map(|name| settings.required(name)),
+        );
         Consumer {
             config: Config::read(settings),
             pace: Arc::new(Pace::default()),
@@ -21,8 +26,8 @@ async fn main() -> Result<(), Error> {
             ),
             step_functions: consumer::step_functions_client((&sdk).into()),
             s3: aws_sdk_s3::Client::new(&sdk),
-            work_queue: Queue::new(sqs.clone(), settings.required("WORK_QUEUE_URL")),
-            dead_letter_queue: Queue::new(sqs, settings.required("DEAD_LETTER_QUEUE_URL")),
+            work_queue,
+            dead_letter_queue,
         }
     })?;
     lambda_runtime::run(service_fn(async |event: LambdaEvent<SqsEvent>| {

@@ -3,7 +3,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::Arc,
+    sync::{Arc, LazyLock},
     time::Duration,
 };
 
@@ -87,13 +87,27 @@ pub enum SendError {
 /// A queue that messages are sent to.
 #[derive(Debug, Clone)]
 pub struct Queue {
-    client: Client,
+    client: Arc<OnDemand>,
     url: String,
 }
 
+type OnDemand = LazyLock<Client, Box<dyn FnOnce() -> Client + Send>>;
+
 impl Queue {
     pub fn new(client: Client, url: impl Into<String>) -> Self {
-        Self { client, url: url.into() }
+        let [queue] = Self::on_demand(|| client, [url.into()]);
+        queue
+    }
+
+    /// Queues that share a client, which their first call makes. It is for a function that mostly
+    /// makes no call to them: a client takes as long to make as half of all else that a cold start
+    /// does.
+    pub fn on_demand<const N: usize>(
+        client: impl FnOnce() -> Client + Send + 'static,
+        urls: [String; N],
+    ) -> [Self; N] {
+        let client: Arc<OnDemand> = Arc::new(LazyLock::new(Box::new(client)));
+        urls.map(|url| Self { client: Arc::clone(&client), url })
     }
 
     pub fn is_fifo(&self) -> bool {

@@ -1,3 +1,5 @@
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
 use proptest::prelude::*;
 use testing::Aws;
 
@@ -34,6 +36,26 @@ async fn confirms_each_message_in_its_place() {
     assert!(results.iter().all(Result::is_ok));
     assert_eq!(accepted(&aws).len(), 25);
     assert_eq!(calls(&aws), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_call_makes_the_client_of_all_queues_that_share_it() {
+    let aws = Aws::new();
+    let clients = Arc::new(AtomicUsize::new(0));
+    let (client, count) = (aws.sqs_client(), Arc::clone(&clients));
+    let make = move || {
+        count.fetch_add(1, Relaxed);
+        client
+    };
+    let queues = [aws.work_queue(), aws.dead_letter_queue()].map(|queue| queue.url());
+    let queues = Queue::on_demand(make, queues);
+    assert_eq!(clients.load(Relaxed), 0);
+    for queue in queues {
+        let results = queue.send(vec![message("a")], in_a_minute()).await;
+        assert!(results[0].is_ok());
+    }
+    assert_eq!(clients.load(Relaxed), 1);
+    assert_eq!(aws.dead_letter_queue().messages().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
