@@ -2,7 +2,10 @@ use std::{str::FromStr, time::Duration};
 
 use platform::Settings;
 
-use crate::backoff::Backoff;
+use crate::{
+    backoff::Backoff,
+    running::{self, RunningLimit},
+};
 
 /// Bytes that the input of an execution may have.
 /// <https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html>
@@ -22,6 +25,8 @@ pub struct Config {
     pub start_concurrency: usize,
     /// Starts of one invocation, evenly paced; none for no limit.
     pub start_rate_per_second: Option<u32>,
+    /// How many executions may run at once; none for no limit.
+    pub running_limit: Option<RunningLimit>,
     pub backoff: Backoff,
     /// How long a message may be deferred, from its first deferral on; then it is dead-lettered. A
     /// copy sent back starts its retention anew, so without this an event could go round for ever.
@@ -71,6 +76,7 @@ impl Config {
             ),
             start_concurrency: settings.number("START_CONCURRENCY", 10, 1..=1_000),
             start_rate_per_second: (rate > 0).then_some(rate),
+            running_limit: running_limit(settings),
             backoff: Backoff {
                 base: seconds("DEFERRAL_BASE_SECONDS", 5),
                 cap: seconds("DEFERRAL_CAP_SECONDS", 900),
@@ -81,4 +87,21 @@ impl Config {
             group_key_segments: settings.number("GROUP_KEY_SEGMENTS", 2, 1..=100),
         }
     }
+}
+
+fn running_limit(settings: &Settings<'_>) -> Option<RunningLimit> {
+    let limit = RunningLimit {
+        executions: settings.number("MAX_RUNNING_EXECUTIONS", 0, 0..=running::MOST),
+        consumers: settings.number("MAXIMUM_CONCURRENCY", 10, 2..=1_000),
+        batch_size: settings.number("BATCH_SIZE", 10, 1..=10_000),
+    };
+    if limit.executions == 0 {
+        return None;
+    }
+    if settings.optional::<String>("STATE_MACHINE_TYPE").as_deref() == Some("EXPRESS") {
+        let problem = "it has to be 0 with STATE_MACHINE_TYPE=EXPRESS, because executions of an \
+                       EXPRESS state machine cannot be listed";
+        settings.refuse("MAX_RUNNING_EXECUTIONS", limit.executions.to_string(), problem);
+    }
+    Some(limit)
 }

@@ -6,7 +6,9 @@ use jiff::Timestamp;
 use platform::{Deadline, Metrics, Queue};
 use tokio::time::Instant;
 
-use crate::{Config, Outcome, Pace, metrics, record::Record, start::Batch, verdict::Verdict};
+use crate::{
+    Config, Outcome, Pace, Running, metrics, record::Record, start::Batch, verdict::Verdict,
+};
 
 /// Time reserved for sending copies and dead letters, and for the answer after that.
 pub const SETTLE_RESERVE: Duration = Duration::from_secs(4);
@@ -22,6 +24,7 @@ pub struct Consumer {
     pub config: Config,
     /// What this environment has learnt so far; invocations share it.
     pub pace: Arc<Pace>,
+    pub running: Arc<Running>,
     pub metrics: Metrics,
     pub step_functions: aws_sdk_sfn::Client,
     pub s3: aws_sdk_s3::Client,

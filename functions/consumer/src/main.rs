@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use aws_lambda_events::event::sqs::SqsEvent;
-use consumer::{Config, Consumer, Pace};
+use consumer::{Config, Consumer, Pace, Running};
 use jiff::Timestamp;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use platform::{Deadline, Metrics, Queue, Settings};
@@ -20,6 +20,7 @@ async fn main() -> Result<(), Error> {
         Consumer {
             config: Config::read(settings),
             pace: Arc::new(Pace::default()),
+            running: Arc::new(Running::default()),
             metrics: Metrics::new(
                 settings.required("METRICS_NAMESPACE"),
                 settings.required("AWS_LAMBDA_FUNCTION_NAME"),

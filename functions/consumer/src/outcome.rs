@@ -35,6 +35,8 @@ pub enum Cause {
     Unavailable,
     /// No turn was left under the start rate.
     StartRate,
+    /// As many executions run as may.
+    RunningLimit,
 }
 
 impl Cause {
@@ -46,6 +48,7 @@ impl Cause {
             Self::StateMachineMissing => "StateMachineMissing",
             Self::Unavailable => "Unavailable",
             Self::StartRate => "StartRate",
+            Self::RunningLimit => "RunningLimit",
         }
     }
 }

@@ -13,7 +13,12 @@ use platform::Pacer;
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
-    Cause, Consumer, Outcome, config::MAX_INPUT_BYTES, object, record::Record, verdict::Verdict,
+    Cause, Consumer, Outcome,
+    config::MAX_INPUT_BYTES,
+    object,
+    record::Record,
+    running::{self, Place},
+    verdict::Verdict,
 };
 
 /// After so many events of a batch have met an unavailable service, the others are not tried. One
@@ -21,8 +26,8 @@ use crate::{
 const UNAVAILABLE_BEFORE_CLOSING: usize = 2;
 
 /// How long the starts of a batch, or on a FIFO queue that of each event, may wait for their turns
-/// while Step Functions throttles. The wait is billed, and what has had no turn goes back to the
-/// queue, where waiting is free.
+/// while Step Functions throttles, and for their places among what may run. The wait is billed, and
+/// what has had neither goes back to the queue, where waiting is free.
 pub const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What the records of one batch have in common.
@@ -137,6 +142,9 @@ impl<'a> Batch<'a> {
         if pace.is_limited() && self.wait_until.is_some_and(|until| Instant::now() > until) {
             return Err(no_turn());
         }
+        // On a FIFO queue, a group that waited before must not use up the time of this one.
+        let patience = || self.wait_until.unwrap_or_else(|| Instant::now() + PATIENCE);
+        let mut place = self.place(event, patience()).await?;
         let content = match object::read(s3, event, config).await {
             // Other objects may well be readable, unless S3 is away.
             Err(verdict @ Verdict::Defer { cause: Cause::Unavailable, .. }) => {
@@ -145,9 +153,7 @@ impl<'a> Batch<'a> {
             read => read?,
         };
         let input = input(event, &content).map_err(Verdict::fail)?;
-        // On a FIFO queue, a group that waited before must not use up the time of this one.
-        let wait_until = self.wait_until.unwrap_or_else(|| Instant::now() + PATIENCE);
-        let wait_until = wait_until.min(self.start_by);
+        let wait_until = patience().min(self.start_by);
         self.turn_under_the_start_rate(self.start_by).await?;
         let mut refusal = None;
         while let Some(turn) = pace.turn_before(wait_until).await {
@@ -155,6 +161,7 @@ impl<'a> Batch<'a> {
             if let Some(verdict) = self.closed() {
                 return Err(verdict);
             }
+            place.iter_mut().for_each(Place::sends);
             let answer = step_functions
                 .start_execution()
                 .state_machine_arn(&config.state_machine_arn)
@@ -162,7 +169,11 @@ impl<'a> Batch<'a> {
                 .input(&input)
                 .send()
                 .await;
-            match answer.map_err(|error| Verdict::of_start_error(&error)) {
+            let answer = answer.map_err(|error| Verdict::of_start_error(&error));
+            if answer.as_ref().is_err_and(Verdict::is_an_answer) {
+                place.iter_mut().for_each(Place::is_refused);
+            }
+            match answer {
                 Ok(_) => {
                     pace.is_granted();
                     return Ok(Outcome::Started);
@@ -183,6 +194,15 @@ impl<'a> Batch<'a> {
             }
         }
         Err(refusal.unwrap_or_else(no_turn))
+    }
+
+    /// The place that the execution of an event takes of those that may run; none if there is no
+    /// limit.
+    async fn place(&self, event: &Event, until: Instant) -> Result<Option<Place<'_>>, Verdict> {
+        let Consumer { step_functions, config, running, .. } = self.consumer;
+        let Some(limit) = config.running_limit else { return Ok(None) };
+        let ask = || running::names(step_functions, &config.state_machine_arn, limit);
+        running.place(event.execution_name(), limit, until.min(self.start_by), ask).await
     }
 
     /// Waits for the turn of a call under `START_RATE_PER_SECOND`.

@@ -8,7 +8,10 @@ use aws_sdk_s3::{
 };
 use aws_sdk_sfn::{
     error::ProvideErrorMetadata,
-    operation::{describe_execution::DescribeExecutionError, start_execution::StartExecutionError},
+    operation::{
+        describe_execution::DescribeExecutionError, list_executions::ListExecutionsError,
+        start_execution::StartExecutionError,
+    },
 };
 use messages::ErrorClass;
 use platform::InWords;
@@ -42,6 +45,15 @@ impl Verdict {
     /// A deferral of what was not even tried.
     pub(crate) fn untried(cause: Cause, reason: impl fmt::Display) -> Self {
         Self::Defer { cause, reason: reason.to_string(), tried: false, paced: false }
+    }
+
+    /// Whether the service has said what became of a call. It may have done what it was asked to do
+    /// and not be able to say so.
+    pub(crate) fn is_an_answer(&self) -> bool {
+        !matches!(
+            self,
+            Self::Defer { cause: Cause::Unavailable, .. } | Self::Done(Outcome::Failed { .. })
+        )
     }
 
     pub(crate) fn fail(reason: impl fmt::Display) -> Self {
@@ -120,6 +132,37 @@ impl Verdict {
         match code(error) {
             "KmsThrottlingException" => Self::defer(Cause::Throttled, InWords(error)),
             code => Self::of_common_error(code, error),
+        }
+    }
+
+    /// What a failed `ListExecutions` means, without which nobody knows how many executions run.
+    /// <https://docs.aws.amazon.com/step-functions/latest/apireference/API_ListExecutions.html#API_ListExecutions_Errors>
+    pub(crate) fn of_list_error(error: &SdkError<ListExecutionsError>) -> Self {
+        let reason = InWords(error);
+        let verdict = match code(error) {
+            "StateMachineTypeNotSupported" => Self::defer(
+                Cause::StateMachineMissing,
+                format_args!(
+                    "executions of an EXPRESS state machine cannot be listed, so \
+                     MAX_RUNNING_EXECUTIONS has to be 0: {reason}"
+                ),
+            ),
+            "InvalidArn" | "StateMachineDoesNotExist" | "StateMachineDeleting" => {
+                Self::defer(Cause::StateMachineMissing, reason)
+            }
+            // A page came too late to go on.
+            "InvalidToken" => Self::defer(Cause::Unavailable, reason),
+            code => Self::of_common_error(code, error),
+        };
+        match verdict {
+            Self::Defer { cause: Cause::AccessDenied, reason, .. } => Self::defer(
+                Cause::AccessDenied,
+                format_args!(
+                    "with MAX_RUNNING_EXECUTIONS, the role of the consumer needs \
+                     states:ListExecutions on the state machine: {reason}"
+                ),
+            ),
+            verdict => verdict,
         }
     }
 

@@ -11,7 +11,7 @@ use std::{
 
 use aws_lambda_events::event::sqs::SqsEvent;
 use aws_sdk_sfn::config::retry::{RetryPartition, TokenBucket};
-use consumer::{Config, Consumer, Pace, step_functions_client};
+use consumer::{Config, Consumer, Pace, Running, step_functions_client};
 use fastrand::Rng;
 use platform::{Deadline, Metrics, Queue, Settings};
 use serde_json::{Value, json};
@@ -328,6 +328,7 @@ fn environment(aws: &Aws) -> Consumer {
     Consumer {
         config,
         pace: Arc::new(Pace::default()),
+        running: Arc::new(Running::default()),
         metrics: Metrics::to("Sluice", "consumer", std::io::sink()),
         step_functions: step_functions_client(client),
         s3: aws.s3().client(),

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use consumer::{Consumer, Pace, step_functions_client};
+use consumer::{Consumer, Pace, Running, step_functions_client};
 use fastrand::Rng;
 use forwarder::Forwarder;
 use futures::{FutureExt, future::poll_fn};
@@ -341,6 +341,7 @@ impl Functions {
             consumer: Consumer {
                 config: consumer,
                 pace: Arc::new(Pace::default()),
+                running: Arc::new(Running::default()),
                 metrics: metrics("consumer"),
                 step_functions: step_functions_client(
                     aws.step_functions().client().config().to_builder(),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lambda_events::event::sqs::SqsEvent;
-use consumer::{Consumer, Pace, step_functions_client};
+use consumer::{Consumer, Pace, Running, step_functions_client};
 use forwarder::Forwarder;
 use platform::{Deadline, Metrics, Queue, Settings};
 use redrive::{Answer, Archive, DeadLetterQueue, Executions, Redriver, Uploads};
@@ -116,6 +116,7 @@ impl World {
         let consumer = Consumer {
             config: Settings::from_lookup(&settings, consumer::Config::read).unwrap(),
             pace: Arc::new(Pace::default()),
+            running: Arc::new(Running::default()),
             metrics: self.metrics("ConsumerFunction"),
             step_functions: step_functions_client(
                 self.aws.step_functions().client().config().to_builder(),

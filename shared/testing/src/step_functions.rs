@@ -63,6 +63,8 @@ pub(crate) struct State {
     end: End,
     /// The same by the key that they are about.
     end_by_key: BTreeMap<String, End>,
+    /// How old what a listing shows is.
+    listing_is_late_by: Duration,
 }
 
 #[derive(Debug, Clone)]
@@ -82,8 +84,15 @@ pub struct SimulatedStepFunctions {
 impl Default for State {
     fn default() -> Self {
         let end = End { after: Some(Duration::ZERO), status: Status::Succeeded, error: None };
-        let (executions, end_by_key) = (BTreeMap::new(), BTreeMap::new());
-        Self { exists: true, is_express: false, executions, order: Vec::new(), end, end_by_key }
+        Self {
+            exists: true,
+            is_express: false,
+            executions: BTreeMap::new(),
+            order: Vec::new(),
+            end,
+            end_by_key: BTreeMap::new(),
+            listing_is_late_by: Duration::ZERO,
+        }
     }
 }
 
@@ -153,13 +162,26 @@ impl SimulatedStepFunctions {
         self.aws.world().step_functions.end = end;
     }
 
+    /// A listing does not show what has happened in this time.
+    pub fn listing_is_late_by(&self, time: Duration) {
+        self.aws.world().step_functions.listing_is_late_by = time;
+    }
+
+    /// How many executions run now.
+    pub fn running(&self) -> usize {
+        let world = self.aws.world();
+        let (state, now) = (&world.step_functions, world.now());
+        let all = state.executions.values();
+        all.filter(|execution| execution.status_at(now) == Status::Running).count()
+    }
+
     /// The state machine is not there.
     pub fn is_gone(&self) {
         self.aws.world().step_functions.exists = false;
     }
 
-    /// The state machine is an EXPRESS one: it does not deduplicate names, and its executions cannot
-    /// be asked for.
+    /// The state machine is an EXPRESS one: it does not deduplicate names, and its executions can
+    /// neither be asked for nor listed.
     pub fn is_express(&self) {
         self.aws.world().step_functions.is_express = true;
     }
@@ -318,7 +340,7 @@ impl State {
 }
 
 pub(crate) fn serve(world: &mut World, request: &Request) -> Result<Value, ServiceError> {
-    let now = world.now();
+    let (now, listed_at_once) = (world.now(), world.listed_at_once);
     let state = &mut world.step_functions;
     match request.operation.as_str() {
         "StartExecution" => {
@@ -346,21 +368,36 @@ pub(crate) fn serve(world: &mut World, request: &Request) -> Result<Value, Servi
             };
             Ok(describe(execution, now))
         }
-        "ListExecutions" => Ok(list(state, request, now)),
+        "ListExecutions" if !state.exists => {
+            Err(ServiceError::new("StateMachineDoesNotExist", "State Machine Does Not Exist"))
+        }
+        "ListExecutions" if state.is_express => Err(ServiceError::new(
+            "StateMachineTypeNotSupported",
+            "This operation is not supported by this type of state machine",
+        )),
+        "ListExecutions" => {
+            Ok(list(state, request, now - state.listing_is_late_by, listed_at_once))
+        }
         other => panic!("{other} is not simulated"),
     }
 }
 
 /// The newest first: <https://docs.aws.amazon.com/step-functions/latest/apireference/API_ListExecutions.html>
-fn list(state: &State, request: &Request, now: Timestamp) -> Value {
+fn list(state: &State, request: &Request, now: Timestamp, listed_at_once: usize) -> Value {
     let most = request.input["maxResults"].as_u64().unwrap_or(100).min(MAX_LISTED);
-    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    let most = usize::try_from(most).unwrap_or(usize::MAX).min(listed_at_once);
     let mut executions: Vec<&Execution> = state.executions.values().collect();
     executions.sort_by_key(|execution| std::cmp::Reverse((execution.started, &execution.name)));
     // A token is the last execution of the page before, as those that start meanwhile are in front.
     let after = request.input["nextToken"].as_str();
     let begin = after.and_then(|arn| executions.iter().position(|execution| execution.arn == arn));
-    let mut rest = executions.into_iter().skip(begin.map_or(0, |last| last + 1));
+    let wanted = request.input["statusFilter"].as_str();
+    let is_listed = |execution: &&Execution| {
+        execution.started <= now
+            && wanted.is_none_or(|status| execution.status_at(now).as_str() == status)
+    };
+    let rest = executions.into_iter().skip(begin.map_or(0, |last| last + 1));
+    let mut rest = rest.filter(is_listed);
     let page: Vec<&Execution> = rest.by_ref().take(most).collect();
     let token = page.last().filter(|_| rest.next().is_some()).map(|last| last.arn.clone());
     let listed = page.iter().map(|execution| {

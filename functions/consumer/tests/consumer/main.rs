@@ -5,13 +5,14 @@
 mod fifo;
 mod objects;
 mod outcomes;
+mod running;
 mod settlement;
 mod tables;
 
 use std::{sync::Arc, time::Duration};
 
 use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent};
-use consumer::{Config, Consumer, Error, Pace};
+use consumer::{Config, Consumer, Error, Pace, Running};
 use jiff::Timestamp;
 use platform::{Deadline, Metrics, Queue, Settings};
 use serde_json::{Value, json};
@@ -51,6 +52,7 @@ fn consumer(aws: &Aws, config: Config, metrics: &Lines) -> Consumer {
     Consumer {
         config,
         pace: Arc::new(Pace::default()),
+        running: Arc::new(Running::default()),
         metrics: Metrics::to("Sluice", "consumer", metrics.clone()),
         step_functions: consumer::step_functions_client(
             aws.step_functions().client().config().to_builder(),
@@ -105,4 +107,14 @@ async fn consume_with(aws: &Aws, config: Config, metrics: &Lines, event: SqsEven
 
 async fn consume_in_sequence(aws: &Aws, records: Vec<Value>) -> Vec<String> {
     consume_with(aws, in_sequence(aws), &Lines::default(), event(&records)).await
+}
+
+/// As a message that was first deferred this many hours before [`now`].
+fn deferred_for(hours: i64, mut record: Value) -> Value {
+    let since = now() - jiff::SignedDuration::from_hours(hours);
+    record["messageAttributes"] = json!({
+        "deferrals": { "stringValue": "300", "dataType": "Number" },
+        "deferredSince": { "stringValue": since.to_string(), "dataType": "String" },
+    });
+    record
 }

@@ -174,16 +174,6 @@ fn hours_later(hours: i64) -> Timestamp {
     now() + jiff::SignedDuration::from_hours(hours)
 }
 
-/// As a message that was first deferred this many hours before [`now`].
-fn deferred_for(hours: i64, mut record: Value) -> Value {
-    let since = now() - jiff::SignedDuration::from_hours(hours);
-    record["messageAttributes"] = json!({
-        "deferrals": { "stringValue": "300", "dataType": "Number" },
-        "deferredSince": { "stringValue": since.to_string(), "dataType": "String" },
-    });
-    record
-}
-
 #[tokio::test(start_paused = true)]
 async fn an_event_is_not_deferred_for_ever() {
     for (hours, deferred, dead) in [(71, 1, 0), (72, 0, 1)] {
