@@ -1,13 +1,13 @@
 //! Does what the verdicts ask for, and has it confirmed.
 
-use std::ops::RangeInclusive;
+use std::{ops::RangeInclusive, time::Duration};
 
 use jiff::Timestamp;
 use messages::{DEFERRALS, DEFERRED_SINCE, ErrorClass};
 use platform::{Attribute, Message};
 use tokio::time::Instant;
 
-use crate::{Consumer, Outcome, record::Record, verdict::Verdict};
+use crate::{Cause, Consumer, Outcome, record::Record, verdict::Verdict};
 
 /// After so many seconds comes back what had no turn, while others have one.
 pub const SOON: RangeInclusive<u64> = 1..=2;
@@ -106,15 +106,16 @@ impl Consumer {
                 Outcome::Failed { reason: format!("{cause}: {reason}") }
             }
             Verdict::Defer { cause, reason, paced, .. } => {
-                let deferrals = record.deferrals();
-                // While Step Functions grants some starts and refuses others, this is no back-off:
-                // the message only needs another consumer, or this one later, and what has waited
-                // longest must not wait longest again.
-                let (delay_seconds, deferrals) = if paced && are_some_granted {
-                    (fastrand::u64(SOON), deferrals)
-                } else {
-                    let delay = self.config.backoff.seconds(deferrals, fastrand::f64());
-                    (delay, deferrals.saturating_add(1))
+                let (backoff, deferrals) = (&self.config.backoff, record.deferrals());
+                let (delay_seconds, deferrals) = match cause {
+                    // While Step Functions grants some starts and refuses others, this is no
+                    // back-off: the message only needs another consumer, or this one later, and what
+                    // has waited longest must not wait longest again.
+                    _ if paced && are_some_granted => (fastrand::u64(SOON), deferrals),
+                    Cause::RunningLimit => {
+                        (backoff.for_a_place(waited(record, now), fastrand::f64()), deferrals)
+                    }
+                    _ => (backoff.seconds(deferrals, fastrand::f64()), deferrals.saturating_add(1)),
                 };
                 let copy = deferred_copy(record, deferrals, delay_seconds, now);
                 outbox.to_work_queue.push((index, copy));
@@ -148,6 +149,12 @@ impl Consumer {
         };
         record.events.iter().map(one).collect()
     }
+}
+
+/// How long a message has been deferred.
+fn waited(record: &Record<'_>, now: Timestamp) -> Duration {
+    let since = record.deferred_since().unwrap_or(now);
+    Duration::try_from(now.duration_since(since)).unwrap_or_default()
 }
 
 /// `deferrals` is what the next back-off is computed from.

@@ -30,22 +30,38 @@ fn bursts() -> Vec<Burst> {
         },
         Burst { name: "EXPRESS", bucket: 6_000.0, refill: 6_000.0, ..large() },
         Burst { name: "slow, not throttled", latency: Duration::from_millis(500), ..large() },
+        limited("5 may run, 30 s each, 10 consumers", 10, 5, 30, 200),
+        limited("5 may run, 30 s each, 2 consumers", 2, 5, 30, 200),
+        limited("5 may run, 2 s each, 2 consumers", 2, 5, 2, 200),
+        limited("100 may run, 10 s each, 10 consumers", 10, 100, 10, 2_000),
     ]
+}
+
+/// With `MaxRunningExecutions`.
+fn limited(
+    name: &'static str,
+    consumers: u32,
+    limit: u32,
+    execution_seconds: u64,
+    at_once: u32,
+) -> Burst {
+    let execution = Duration::from_secs(execution_seconds);
+    Burst { name, consumers, limit, execution, at_once, ..Burst::LARGE }
 }
 
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
     println!(
-        "| burst | seconds | times the ideal | calls for each start | median wait | 99 % | all | deferrals | receives burnt | billed seconds |"
+        "| burst | seconds | times the ideal | calls for each start | median wait | 99 % | all | deferrals | receives burnt | billed seconds | most running | questions |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|---|---|");
     for burst in bursts() {
         if !words.iter().all(|word| burst.name.contains(word)) {
             continue;
         }
         let drained = burst.drain(1);
         println!(
-            "| {} | {:.1} | {:.3} | {:.3} | {:.2} | {:.2} | {:.2} | {} | {} | {:.0} |",
+            "| {} | {:.1} | {:.3} | {:.3} | {:.2} | {:.2} | {:.2} | {} | {} | {:.0} | {} | {} |",
             burst.name,
             drained.time.as_secs_f64(),
             drained.slowness(),
@@ -56,6 +72,8 @@ fn main() {
             drained.deferrals,
             drained.receives_burnt,
             drained.billed.as_secs_f64(),
+            drained.most_running,
+            drained.questions,
         );
     }
 }

@@ -48,6 +48,10 @@ pub struct Burst {
     pub change: Option<(Duration, f64)>,
     /// How long a call takes.
     pub latency: Duration,
+    /// `MaxRunningExecutions`; 0 for no limit.
+    pub limit: u32,
+    /// How long an execution runs.
+    pub execution: Duration,
 }
 
 /// What came of it.
@@ -58,6 +62,10 @@ pub struct Drained {
     /// The same with one queue and nothing but the quota and the time that calls take.
     pub ideal: Duration,
     pub calls: u64,
+    /// Calls of `ListExecutions`.
+    pub questions: u64,
+    /// Executions that ran at once.
+    pub most_running: usize,
     pub deferrals: u64,
     /// Messages that SQS has to deliver again.
     pub receives_burnt: u64,
@@ -82,6 +90,8 @@ impl Burst {
         refill: 300.0,
         change: None,
         latency: Duration::from_millis(20),
+        limit: 0,
+        execution: Duration::ZERO,
     };
 
     /// Lets it drain. The same seed gives the same result.
@@ -102,15 +112,19 @@ impl Burst {
                 rng: Rng::with_seed(seed),
                 tokens: Tokens { left: self.bucket, at: Duration::ZERO },
                 calls: 0,
+                questions: 0,
                 deferrals: 0,
                 started: BTreeMap::new(),
+                running: Vec::new(),
+                most_running: 0,
             }),
             all_started: Notify::new(),
         });
         aws.has_gate(desk.clone());
+        aws.step_functions().executions_succeed(self.execution);
         let billed = Rc::new(Cell::new((Duration::ZERO, 0)));
         for _ in 0..self.consumers {
-            let (consumer, aws, billed) = (environment(&aws), aws.clone(), billed.clone());
+            let (consumer, aws, billed) = (environment(&aws, self), aws.clone(), billed.clone());
             spawn_local(async move {
                 loop {
                     let (time, failures) = invokes(&aws, &consumer).await;
@@ -153,6 +167,8 @@ impl Burst {
             time: book.started.values().max().copied().unwrap_or_default(),
             ideal,
             calls: book.calls,
+            questions: book.questions,
+            most_running: book.most_running,
             deferrals: book.deferrals,
             receives_burnt,
             billed,
@@ -181,7 +197,10 @@ impl Burst {
             // Its place is free once the one that had it before is answered.
             let place =
                 number.checked_sub(places).map_or(Duration::ZERO, |n| starts[n] + self.latency);
-            let asks = place.max(*arrival)
+            let limit = (self.limit > 0).then_some(self.limit as usize);
+            let ended = limit.and_then(|limit| number.checked_sub(limit));
+            let ended = ended.map_or(Duration::ZERO, |n| starts[n] + self.execution);
+            let asks = place.max(*arrival).max(ended)
                 + if number < places { self.latency / 2 } else { Duration::ZERO };
             starts.push(tokens.next(asks, self));
         }
@@ -261,7 +280,11 @@ struct Book {
     rng: Rng,
     tokens: Tokens,
     calls: u64,
+    questions: u64,
     deferrals: u64,
+    /// When what runs will have ended.
+    running: Vec<Duration>,
+    most_running: usize,
     /// When the execution about a key was started.
     started: BTreeMap<String, Duration>,
 }
@@ -284,6 +307,7 @@ impl Gate for Desk {
         if call.operation == "SendMessageBatch" {
             book.deferrals += call.input["Entries"].as_array().map_or(0, |all| all.len() as u64);
         }
+        book.questions += u64::from(call.operation == "ListExecutions");
         if call.operation != "StartExecution" {
             return Way::Through;
         }
@@ -297,7 +321,13 @@ impl Gate for Desk {
             .and_then(|input| serde_json::from_str(input).ok())
             .unwrap_or_default();
         let key = input["data"]["key"].as_str().unwrap_or_default().to_owned();
-        book.started.entry(key).or_insert(now);
+        if book.started.contains_key(&key) {
+            return Way::Through;
+        }
+        book.started.insert(key, now);
+        book.running.retain(|end| *end > now);
+        book.running.push(now + self.burst.execution);
+        book.most_running = book.most_running.max(book.running.len());
         if book.started.len() == self.burst.messages() as usize {
             self.all_started.notify_one();
         }
@@ -311,11 +341,13 @@ impl Gate for Desk {
 
 /// A consumer of the defaults that has its own SDK client of Step Functions, with a retry quota of
 /// its own. Nothing is read from S3.
-fn environment(aws: &Aws) -> Consumer {
+fn environment(aws: &Aws, burst: &Burst) -> Consumer {
     let machine = aws.step_functions().state_machine_arn();
     let lookup = |name: &str| match name {
         "STATE_MACHINE_ARN" => Some(machine.clone().into()),
         "INLINE_CONTENT" => Some("Never".into()),
+        "MAX_RUNNING_EXECUTIONS" => Some(burst.limit.to_string().into()),
+        "MAXIMUM_CONCURRENCY" => Some(burst.consumers.to_string().into()),
         _ => None,
     };
     let Ok(config) = Settings::from_lookup(&lookup, Config::read) else {

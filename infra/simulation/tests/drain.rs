@@ -47,3 +47,27 @@ fn the_same_seed_drains_in_the_same_way() {
     let (first, second) = (burst.drain(7), burst.drain(7));
     assert_eq!((first.calls, first.waits), (second.calls, second.waits));
 }
+
+/// Five executions of ten seconds at once, however many consumers there are.
+const LIMITED: Burst =
+    Burst { at_once: 60, limit: 5, execution: Duration::from_secs(10), ..Burst::LARGE };
+
+#[test]
+fn a_burst_over_the_limit_of_running_executions_drains_without_running_far_over_it() {
+    for (consumers, most) in [(2, 5 + 3), (10, 5 + 9)] {
+        let drained = Burst { consumers, ..LIMITED }.drain(1);
+        assert!(drained.most_running <= most, "{} of {most}", drained.most_running);
+        assert_eq!((drained.waits.len(), drained.receives_burnt), (60, 0));
+        assert_eq!(drained.calls, 60, "what has no place is not called");
+        // The places are mostly in use. With waits that double it would be 2.5 to 4 times.
+        assert!(drained.slowness() < 1.6, "{} times the ideal", drained.slowness());
+    }
+}
+
+/// Two a second are what an account may make in most regions.
+#[test]
+fn all_consumers_together_ask_about_once_a_second_what_runs() {
+    let drained = LIMITED.drain(1);
+    let (questions, seconds) = (drained.questions, drained.time.as_secs());
+    assert!(questions < seconds * 3 / 2 + 20, "{questions} in {seconds} seconds");
+}
