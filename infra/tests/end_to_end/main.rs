@@ -22,4 +22,5 @@ mod redrive;
 mod redrive_faults;
 mod redrive_scale;
 mod rights;
+mod running;
 mod writes;

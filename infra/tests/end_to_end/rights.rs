@@ -22,8 +22,17 @@ const GRANTED: Duration = Duration::from_mins(2);
 const RETRIES: Duration = Duration::from_mins(5);
 const POLL: Duration = Duration::from_millis(200);
 
-/// Short times: a redrive that may not receive tries again until its time is up.
-const PARAMETERS: [&str; 2] = ["DeferralBaseSeconds=1", "RedriveTimeoutSeconds=60"];
+/// Short times: a redrive that may not receive tries again until its time is up. The limit is one that
+/// nothing here reaches.
+const PARAMETERS: [&str; 4] = [
+    "DeferralBaseSeconds=1",
+    "RedriveTimeoutSeconds=60",
+    "MaxRunningExecutions=1000",
+    "MaximumConcurrency=2",
+];
+
+/// For so long two consumers share what they know of the executions that run.
+const SHARED: Duration = Duration::from_secs(2);
 
 /// What AWS does with these grants happens inside AWS: the emulator does not do it.
 const NOT_OBSERVABLE: [(&str, &str, &str); 14] = [
@@ -246,6 +255,11 @@ impl Rights {
                 self.consume(name, "neither JSON nor an event").await
             }
             ("ConsumerRole", "states:DescribeExecution") => self.spares_what_ran(name).await,
+            ("ConsumerRole", "states:ListExecutions") => {
+                tokio::time::sleep(SHARED).await;
+                let id = self.upload(&key_of(name), &device_state(name, &json!({}))).await;
+                self.becomes(patience, async || self.status(&id).await.is_some()).await
+            }
             ("ConsumerRole", "s3:GetObject") => {
                 self.put(&key_of(name), &device_state(name, &json!({}))).await;
                 let event = self.notification(&key_of(name));

@@ -1,6 +1,7 @@
 //! The page about settings has every parameter of the template, with its default and range.
 
 use local::Project;
+use serde_json::json;
 
 use crate::template::{processed, text};
 
@@ -23,4 +24,12 @@ async fn every_parameter_is_described_with_its_default_and_range() {
         let row = format!("| `{name}` | {default} | {range}");
         assert!(page.lines().any(|line| line.starts_with(&row)), "{PAGE} has no row `{row}`");
     }
+}
+
+#[tokio::test]
+async fn executions_that_cannot_be_listed_cannot_be_limited() {
+    let rule = &processed().await["Rules"]["OnlyStandardExecutionsAreCounted"];
+    let express = json!({ "Fn::Equals": [{ "Ref": "StateMachineType" }, "EXPRESS"] });
+    let no_limit = json!({ "Fn::Equals": [{ "Ref": "MaxRunningExecutions" }, "0"] });
+    assert_eq!((&rule["RuleCondition"], &rule["Assertions"][0]["Assert"]), (&express, &no_limit));
 }

@@ -75,9 +75,9 @@ async fn each_parameter_that_makes_no_version_is_found() {
             (
                 |template| {
                     let variables = &mut resource(template, "ConsumerFunction")["Environment"];
-                    variables["Variables"]["BATCH_SIZE"] = json!({ "Ref": "BatchSize" });
+                    variables["Variables"]["TIME_ZONE"] = json!({ "Ref": "TimeZone" });
                 },
-                "a change of BatchSize makes no version of ConsumerFunction",
+                "a change of TimeZone makes no version of ConsumerFunction",
             ),
             (
                 |template| {
