@@ -127,6 +127,9 @@ struct Settings {
     /// Starts of one invocation in a second; 0 for no limit
     #[arg(long, value_name = "NUMBER", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=10_000))]
     start_rate_per_second: u32,
+    /// Executions that may run at once; 0 for no limit
+    #[arg(long, value_name = "NUMBER", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1_000))]
+    max_running_executions: u32,
     #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=900))]
     deferral_base_seconds: u32,
     #[arg(long, value_name = "SECONDS", default_value_t = 900, value_parser = clap::value_parser!(u32).range(1..=900))]
@@ -164,6 +167,11 @@ pub(crate) enum Error {
     NothingArrives,
     #[error("a batch of more than 10 messages needs --batching-window-seconds of at least 1")]
     NoWindow,
+    #[error(
+        "executions of an EXPRESS state machine cannot be listed, so --max-running-executions has \
+         to be 0"
+    )]
+    NotListed,
     #[error("cannot write {path}")]
     Write { path: PathBuf, source: io::Error },
     #[error("cannot draw the picture: {0}")]
@@ -233,6 +241,10 @@ impl Plan {
         if self.settings.batch_size > 10 && self.settings.batching_window_seconds == 0 {
             return Err(Error::NoWindow);
         }
+        let is_express = self.settings.state_machine_type == MachineType::Express;
+        if is_express && self.settings.max_running_executions > 0 {
+            return Err(Error::NotListed);
+        }
         let memory = f64::from(self.settings.memory_size);
         Ok(Report::new(
             scenario,
@@ -261,7 +273,12 @@ impl Plan {
             burst: (rate > 0.0 && length > 0.0).then_some(Burst { rate, length }),
             service_time: self.service_time.0,
             quota: self.quota.unwrap_or(of_region),
-            open_executions: (!is_express).then_some(f64::from(self.open_executions)),
+            open_executions: (!is_express).then_some(f64::from(
+                match settings.max_running_executions {
+                    0 => self.open_executions,
+                    most => most.min(self.open_executions),
+                },
+            )),
             stack: settings.stack(self.call.0),
             call: self.call.0,
             seed: self.seed,

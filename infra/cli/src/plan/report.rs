@@ -250,7 +250,8 @@ impl Report {
             Advice::RaiseOpenExecutions { open } => vec![(
                 "quota",
                 format!(
-                    "ask AWS for at least {} open executions, or make them shorter",
+                    "ask AWS for at least {} open executions, or make them shorter; a \
+                     MaxRunningExecutions has to be as large",
                     count(*open)
                 ),
             )],

@@ -30,7 +30,7 @@ pub(crate) struct Scenario {
     /// How long an execution runs. The consumers do not wait for it.
     pub(crate) service_time: f64,
     pub(crate) quota: Quota,
-    /// How many executions may be open; none for EXPRESS.
+    /// How many executions may be open, by the quota or by `MaxRunningExecutions`; none for EXPRESS.
     pub(crate) open_executions: Option<f64>,
     pub(crate) stack: Stack,
     /// How long a call to AWS takes.

@@ -231,6 +231,18 @@ fn no_more_executions_are_open_than_may_be() {
 }
 
 #[test]
+fn no_more_executions_run_than_may() {
+    let burst = "--burst 100/s --burst-for 10s --service-time 3s";
+    let limited = format!("{burst} --max-running-executions 20");
+    let (free, least) = (outcome(burst).drained, outcome(&limited).drained);
+    // A thousand executions, twenty at a time.
+    assert!(free < Some(60.0) && least > Some(150.0), "{free:?} {least:?}");
+    assert!(table(&limited).contains("20 executions at most, of 20"), "{}", table(&limited));
+    let error = plan(&format!("{limited} --state-machine-type EXPRESS")).report();
+    assert!(error.is_err_and(|error| error.to_string().contains("has to be 0")));
+}
+
+#[test]
 fn a_start_rate_keeps_the_consumers_below_the_quota() {
     let burst = "--burst 10000/s --burst-for 1s";
     let free = outcome(burst);
@@ -333,7 +345,7 @@ fn the_settings_have_the_defaults_of_the_template() {
         assert_eq!(value.to_str().unwrap(), default(&parameter), "{parameter}");
         compared += 1;
     }
-    assert_eq!(compared, 12);
+    assert_eq!(compared, 13);
     let retention = format!("MessageRetentionPeriod: {:.0}", simulation::RETENTION);
     assert!(template.contains(&retention), "{retention}");
 }
