@@ -1,8 +1,9 @@
 //! Lambda: asynchronous invocations of the forwarder, and the event source mapping of the consumer.
 
-use std::{rc::Rc, time::Duration};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
 use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent};
+use consumer::{Consumer, Running};
 use jiff::{SignedDuration, Timestamp};
 use platform::Deadline;
 use serde_json::{Map, Value, json};
@@ -93,6 +94,9 @@ impl World {
     /// One poller of the event source mapping.
     pub(crate) async fn maps_events(self: Rc<Self>) {
         let work = self.aws.work_queue();
+        // The consumers share what they learn of the quota, as if they were one environment, but not
+        // what they know of the executions that run.
+        let mut running = Arc::new(Running::default());
         loop {
             if let Some(until) = self.mapping_is_off_until() {
                 self.waits_until(until).await;
@@ -112,7 +116,10 @@ impl World {
             self.state().received("Lambda", work.name(), &answer);
             self.counts_in_flight();
             self.shows_again(&messages);
-            self.invokes_consumer(&messages).await;
+            if self.invokes_consumer(&messages, &running).await.is_some() {
+                running = Arc::default();
+                self.state().has_lost_an_environment();
+            }
         }
     }
 
@@ -159,7 +166,8 @@ impl World {
         }
     }
 
-    async fn invokes_consumer(&self, messages: &[Value]) {
+    /// In an environment that knows this of the executions that run. Returns why that is gone.
+    async fn invokes_consumer(&self, messages: &[Value], running: &Arc<Running>) -> Option<Broken> {
         let ids = messages.iter().filter_map(|message| message["MessageId"].as_str());
         let mut writes: Vec<usize> = ids.flat_map(|id| self.state().ledger.writes_of(id)).collect();
         writes.sort_unstable();
@@ -168,18 +176,19 @@ impl World {
         let event = serde_json::from_value(json!({ "Records": batch }));
         let event: SqsEvent = event.unwrap_or_default();
         let deadline = Deadline::at(Instant::now() + TIMEOUT);
-        let functions = self.functions();
+        let consumer = Consumer { running: running.clone(), ..self.functions().consumer.clone() };
         let is_broken = self.state().outage(Fault::ConsumerBroken, "").is_some();
         let handler = async {
             if is_broken {
                 return Err("the consumer does not even begin".to_owned());
             }
-            let handled = functions.consumer.handle(event, deadline, self.aws.now()).await;
+            let handled = consumer.handle(event, deadline, self.aws.now()).await;
             handled.map_err(|error| error.to_string())
         };
         let caller = Caller { function: "consumer", writes: writes.clone(), ..Caller::default() };
         let Ended { result, is_hurt } = self.invokes(caller, TIMEOUT, handler).await;
         let is_hurt = is_hurt || is_broken;
+        let broken = result.as_ref().err().copied();
         let receipts = acknowledged(messages, result);
         let is_lost = !receipts.is_empty() && self.state().happens(Fault::AcknowledgementLost);
         let (kept, done): (Vec<&Value>, Vec<&Value>) = messages.iter().partition(|message| {
@@ -203,6 +212,7 @@ impl World {
         let until = state.now() + LONGEST_BACKOFF;
         let ids = kept.into_iter().chain(back).filter_map(|message| message["MessageId"].as_str());
         state.left_hidden.extend(ids.map(|id| (id.to_owned(), until)));
+        broken
     }
 
     /// Whether it is gone. If not, it stays hidden for as long as if nobody had deleted it.

@@ -44,6 +44,9 @@ pub enum Promise {
     /// throttling and silence of S3 and Step Functions acknowledges its whole batch. So no message
     /// moves to the dead-letter queue, of whatever type, because of throttling alone.
     WaitingCostsNoReceive,
+    /// With `MaxRunningExecutions`, no more executions run than that and a share of it for each other
+    /// consumer. A start that took effect late, or that a person has redriven, does not count.
+    RunningBounded,
     /// Beside the messages that ended invocations have left hidden, no more are in flight than
     /// `MaximumConcurrency` × `BatchSize`.
     InFlightBounded,
@@ -130,6 +133,8 @@ pub(crate) struct Execution {
     /// Whether it was told that a newer write has replaced the object.
     pub(crate) is_superseded: bool,
     pub(crate) end: Option<End>,
+    /// Whether it runs in a way that no consumer could foresee.
+    is_unforeseen: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -268,7 +273,15 @@ impl Ledger {
         self.messages.get(id).map(|(writes, _)| writes.clone()).unwrap_or_default()
     }
 
-    pub(crate) fn starts(&mut self, at: Timestamp, name: &str, input: &Value, write: usize) {
+    /// An execution is started; late if its caller did not wait for that.
+    pub(crate) fn starts(
+        &mut self,
+        at: Timestamp,
+        name: &str,
+        input: &Value,
+        write: usize,
+        is_late: bool,
+    ) {
         let base = name.split_once("-r").map_or(name, |(base, _)| base).to_owned();
         let first = *self.names.entry(base).or_insert(write);
         if first != write {
@@ -290,7 +303,13 @@ impl Ledger {
             }
         }
         let is_superseded = input["data"]["overwritten"] == true;
-        let execution = Execution { name: name.to_owned(), started: at, is_superseded, end: None };
+        let execution = Execution {
+            name: name.to_owned(),
+            started: at,
+            is_superseded,
+            end: None,
+            is_unforeseen: is_late,
+        };
         self.writes[write].executions.push(execution);
         self.holds(&Holder::Execution(name.to_owned()), &[write]);
     }
@@ -313,7 +332,7 @@ impl Ledger {
     pub(crate) fn goes_on(&mut self, name: &str, write: usize) {
         let executions = self.writes[write].executions.iter_mut();
         for execution in executions.filter(|execution| execution.name == name) {
-            execution.end = None;
+            (execution.end, execution.is_unforeseen) = (None, true);
         }
         self.holds(&Holder::Execution(name.to_owned()), &[write]);
     }
@@ -337,6 +356,12 @@ impl Ledger {
     pub(crate) fn open_executions(&self) -> usize {
         let executions = self.writes.iter().flat_map(|write| &write.executions);
         executions.filter(|execution| execution.end.is_none()).count()
+    }
+
+    /// The open executions that a consumer could foresee.
+    pub(crate) fn foreseen_executions(&self) -> usize {
+        let executions = self.writes.iter().flat_map(|write| &write.executions);
+        executions.filter(|one| one.end.is_none() && !one.is_unforeseen).count()
     }
 
     pub(crate) fn archives(&mut self, at: Timestamp, key: &str, class: &str, writes: &[usize]) {

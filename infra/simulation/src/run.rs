@@ -30,6 +30,9 @@ impl Run {
         let queue = if setting.is_ordered { "FIFO" } else { "standard" };
         *counts.entry(format!("runs with {:?}, {queue}", setting.route)).or_default() += 1;
         *counts.entry(format!("runs in {}", setting.time_zone)).or_default() += 1;
+        if setting.max_running > 0 {
+            *counts.entry("runs with a limit of running executions".to_owned()).or_default() += 1;
+        }
         if setting.is_express {
             *counts.entry("runs with an EXPRESS machine".to_owned()).or_default() += 1;
         }

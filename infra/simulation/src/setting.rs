@@ -40,6 +40,8 @@ pub(crate) struct Setting {
     pub(crate) max_receives: u32,
     pub(crate) quota: Quota,
     pub(crate) release: Release,
+    /// `MaxRunningExecutions`; 0 for no limit.
+    pub(crate) max_running: usize,
 }
 
 /// The settings of the functions, which a deployment may change.
@@ -69,7 +71,19 @@ impl Setting {
         self.is_versioned && !self.is_express
     }
 
-    pub(crate) fn draw(rng: &mut Rng) -> Self {
+    /// The seed is that of the generator.
+    pub(crate) fn draw(rng: &mut Rng, seed: u64) -> Self {
+        let mut setting = Self::draw_all_but_the_limit(rng);
+        // By a generator of its own, so that all other choices stay what they were without it.
+        let mut rng = Rng::with_seed(!seed);
+        if !setting.is_express && rng.u8(..4) == 0 {
+            // Less than the quota of open executions.
+            setting.max_running = rng.usize(1..=3);
+        }
+        setting
+    }
+
+    fn draw_all_but_the_limit(rng: &mut Rng) -> Self {
         let is_ordered = rng.bool();
         // The queue cannot be FIFO if S3 sends to it.
         let routes = [Route::Direct, Route::Sns, Route::EventBridge, Route::Queue];
@@ -89,6 +103,7 @@ impl Setting {
                 open: rng.usize(4..=12),
             },
             release: Release::draw(rng),
+            max_running: 0,
         }
     }
 }
@@ -110,6 +125,10 @@ impl fmt::Display for Setting {
         let bucket = if self.is_versioned { "versioned" } else { "unversioned" };
         let queue = if self.is_ordered { "FIFO" } else { "standard" };
         let machine = if self.is_express { "EXPRESS" } else { "STANDARD" };
-        write!(f, "{route:?}, {bucket}, {queue} queue, {machine} machine, {time_zone}")
+        write!(f, "{route:?}, {bucket}, {queue} queue, {machine} machine, {time_zone}")?;
+        match self.max_running {
+            0 => Ok(()),
+            most => write!(f, ", at most {most} running"),
+        }
     }
 }

@@ -14,10 +14,12 @@ use tokio::{sync::Notify, time::Instant};
 
 use crate::{
     Fault, Plan,
+    lambda::BATCH_SIZE,
     ledger::{Ledger, Promise},
     nights::SETTLED,
     order::Order,
     setting::Setting,
+    world::CONCURRENCY,
 };
 
 tokio::task_local! {
@@ -58,6 +60,9 @@ pub(crate) struct Start {
     pub(crate) write: usize,
     pub(crate) at: Timestamp,
 }
+
+/// A call that is under way for longer may take effect when its caller has given up.
+const LATE: Duration = Duration::from_secs(1);
 
 /// For how long `DescribeExecution` may not know of something. AWS gives no figure.
 const EVENTUALLY: SignedDuration = SignedDuration::from_secs(5);
@@ -117,6 +122,8 @@ pub(crate) struct State {
     /// When an operator makes a ledger of all writes: after a loss, and once a month.
     pub(crate) ledger_due: Option<Timestamp>,
     pub(crate) has_redriven_natively: bool,
+    /// When environments of the consumer died.
+    environments_lost: Vec<Timestamp>,
     /// Entries that were taken out of the batch that is being served, with what is said of them.
     cut: Vec<(Value, Fault)>,
 }
@@ -155,6 +162,7 @@ impl State {
             has_moved: false,
             ledger_due: Some(start + busy + SETTLED),
             has_redriven_natively: false,
+            environments_lost: Vec::new(),
             cut: Vec::new(),
         }
     }
@@ -412,7 +420,7 @@ impl State {
                 }
             }
             "ReceiveMessage" => self.received(&caller, &queue, answer),
-            "StartExecution" => self.begun(&caller, input, answer),
+            "StartExecution" => self.begun(&caller, input, answer, trip.there > LATE),
             "PutObject" => {
                 let key = input["Key"].as_str().unwrap_or_default();
                 // Ledgers are there as well.
@@ -503,7 +511,28 @@ impl State {
         }
     }
 
-    fn begun(&mut self, by: &str, input: &Value, answer: &Value) {
+    /// An environment of the consumer is gone, and with it what it knew of its last starts.
+    pub(crate) fn has_lost_an_environment(&mut self) {
+        self.environments_lost.push(self.now());
+    }
+
+    fn bounds_running(&mut self, write: usize, started: &str) {
+        let most = self.setting.max_running;
+        if most == 0 {
+            return;
+        }
+        let now = self.now();
+        self.environments_lost.retain(|at| now.duration_since(*at) < EVENTUALLY);
+        let others = CONCURRENCY as usize - 1 + self.environments_lost.len();
+        let share = most.div_ceil(CONCURRENCY as usize).min(BATCH_SIZE);
+        let running = self.ledger.foreseen_executions();
+        if running > most + others * share {
+            let words = format!("with `{started}`, {running} executions run, and {most} may");
+            self.ledger.violate(Promise::RunningBounded, now, Some(write), words);
+        }
+    }
+
+    fn begun(&mut self, by: &str, input: &Value, answer: &Value, is_late: bool) {
         let text = |name: &str| input[name].as_str().unwrap_or_default().to_owned();
         let (name, execution_input, at) = (text("name"), text("input"), self.now());
         let arn = answer["executionArn"].to_string();
@@ -520,7 +549,8 @@ impl State {
                 let words = format!("`{name}` starts before write {other}, which was sent before");
                 self.ledger.violate(Promise::InOrder, at, Some(write), words);
             }
-            self.ledger.starts(at, &name, &parsed, write);
+            self.ledger.starts(at, &name, &parsed, write, is_late);
+            self.bounds_running(write, &name);
             let input = execution_input.clone();
             self.starts.push(Start { name: name.clone(), input, write, at });
         }

@@ -28,6 +28,7 @@ use tokio::{
 
 use crate::{
     Fault, Plan, Run,
+    lambda::BATCH_SIZE,
     setting::{Release, Setting},
     state::{Border, CALLER, Caller, Line, Outage, State},
 };
@@ -97,7 +98,7 @@ pub fn run(seed: u64, plan: &Plan) -> Run {
 impl World {
     fn new(seed: u64, plan: &Plan) -> Rc<Self> {
         let mut rng = Rng::with_seed(seed);
-        let setting = Setting::draw(&mut rng);
+        let setting = Setting::draw(&mut rng, seed);
         let aws = Aws::build(seed, setting.start, setting.is_ordered);
         let state = Arc::new(Mutex::new(State::new(rng, plan, setting.clone())));
         let starts = Arc::new(Notify::new());
@@ -302,6 +303,9 @@ impl Functions {
                 "MAX_DEFERRAL_HOURS" => release.max_deferral_hours.to_string(),
                 "MAX_REDRIVES" => release.max_redrives.to_string(),
                 "GROUP_KEY_SEGMENTS" => release.group_key_segments.to_string(),
+                "MAX_RUNNING_EXECUTIONS" => setting.max_running.to_string(),
+                "MAXIMUM_CONCURRENCY" => CONCURRENCY.to_string(),
+                "BATCH_SIZE" => BATCH_SIZE.to_string(),
                 _ => return None,
             };
             Some(value.into())
