@@ -152,9 +152,9 @@ async fn a_start_without_an_answer_takes_a_place_until_step_functions_can_tell()
         aws.step_functions().executions_run_for_ever();
         let start = aws.when("StartExecution").about("k0");
         if has_started {
-            start.loses_its_answer()
+            start.loses_its_answer();
         } else {
-            start.is_never_answered()
+            start.is_never_answered();
         }
         let consumer = environment(&aws, limit(1));
         invoke(&aws, &consumer, records(0..1)).await;
@@ -170,7 +170,7 @@ async fn a_start_without_an_answer_takes_a_place_until_step_functions_can_tell()
 async fn what_a_listing_does_not_show_yet_counts_where_it_was_started() {
     let aws = Aws::new();
     aws.step_functions().executions_run_for_ever();
-    aws.step_functions().listing_is_late_by(EVENTUALLY - SHARE);
+    aws.step_functions().listing_is_late_by(EVENTUALLY.saturating_sub(SHARE));
     let consumer = environment(&aws, limit(4));
     for batch in 0..30 {
         invoke(&aws, &consumer, records(batch * 10..batch * 10 + 10)).await;
