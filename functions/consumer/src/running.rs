@@ -111,7 +111,7 @@ impl RunningLimit {
 
 impl Running {
     /// A place for the execution of this name; none if it is counted already. `ask` is asked for the
-    /// names of what runs, if the last answer is too old, and not later than `until`.
+    /// names of what runs, if the last answer is too old. That may be put off, but not beyond `until`.
     pub(crate) async fn place(
         &self,
         name: String,
@@ -129,7 +129,7 @@ impl Running {
                 }
                 Step::IsCounted => return Ok(None),
                 Step::Refuse(verdict) => return Err(verdict),
-                Step::AskAt(at) if at > until => {
+                Step::AskAt(at) if at > until && at > Instant::now() => {
                     return Err(Verdict::Defer {
                         cause: Cause::RunningLimit,
                         reason: "this consumer has started its share of what may run".to_owned(),

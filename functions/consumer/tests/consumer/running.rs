@@ -180,6 +180,17 @@ async fn what_a_listing_does_not_show_yet_counts_where_it_was_started() {
     assert_eq!(started(&aws), 4);
 }
 
+/// The start rate spreads a batch over more time than its starts may wait for each other.
+#[tokio::test(start_paused = true)]
+async fn a_limit_and_a_start_rate_go_together() {
+    let aws = Aws::new();
+    aws.step_functions().executions_run_for_ever();
+    let config = Config { start_rate_per_second: Some(1), ..limited(&aws, limit(8)) };
+    let config = Config { start_concurrency: 1, ..config };
+    assert!(consume_with(&aws, config, &Lines::default(), event(&records(0..10))).await.is_empty());
+    assert_eq!((started(&aws), deferred(&aws)), (8, 2));
+}
+
 /// Each of the other consumers may have an answer from before this one's starts, and its share of
 /// what was free then.
 fn most(limit: RunningLimit) -> usize {
