@@ -19,6 +19,7 @@ use tokio::time::sleep;
 use crate::up::{RUN, Running, bring_up};
 use crate::{Clients, Companion, EmulatorOptions, Error, Project, RunFolder, Stack};
 use devices::Upload;
+pub use kept::Reach;
 use progress::Progress;
 use report::{Execution, Report};
 

@@ -16,7 +16,7 @@ mod up;
 
 pub use build::{Build, build, for_cargo};
 pub use companion::{Companion, deploy_beside};
-pub use demo::{Demo, DemoError};
+pub use demo::{Demo, DemoError, Reach};
 pub use emulator::{Emulator, EmulatorOptions};
 pub use error::Error;
 pub use project::{Project, RunFolder, make_folder};

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use local::Companion;
 use serde_json::{Value, json};
 
-use crate::harness::{Ended, Sluice, eventually, key_of, subscribe_queue};
+use crate::api;
+use crate::harness::{Ended, Sluice, Write, eventually, key_of, subscribe_queue};
 
 /// A part of the main stack, by its logical id.
 async fn name_of(sluice: &Sluice, logical_id: &str) -> String {
@@ -34,18 +35,77 @@ fn call(service: &str, name: &str, parameters: &Value) -> Value {
     })
 }
 
+/// What somebody has done to a stack, each of which a command of the guard undoes.
+struct Damage {
+    rule: String,
+    mapping: String,
+    table: String,
+    /// The device whose state was in the table, and the upload whose message was on the queue.
+    device: String,
+    purged: Write,
+}
+
+async fn damage(sluice: &Sluice) -> Damage {
+    let clients = sluice.clients();
+    let of_main = &sluice.stack().outputs;
+    let device = sluice.device("kept");
+    let write = sluice.upload_state(&device, &json!({ "on": true })).await;
+    assert_eq!(sluice.ended(&write).await, Ended::written());
+
+    let rule = name_of(sluice, "NightlyRedriveRule").await;
+    sluice.events("DisableRule", &json!({ "Name": rule })).await;
+
+    let mapping = name_of(sluice, "ConsumerFunctionWorkQueue").await;
+    let update = clients.lambda.update_event_source_mapping().uuid(&mapping);
+    update.enabled(false).send().await.unwrap();
+
+    let purged = sluice.upload_state(&sluice.device("purged"), &json!({ "on": true })).await;
+    sluice
+        .eventually("its message waits", async || match sluice.queued().await {
+            1 => Ok(()),
+            queued => Err(format!("{queued} do")),
+        })
+        .await;
+    clients.sqs.purge_queue().queue_url(&of_main.work_queue_url).send().await.unwrap();
+    assert_eq!(sluice.queued().await, 0);
+
+    let table = of_main.device_state_table_name.clone().unwrap();
+    // DynamoDB does this by itself when a table with point-in-time recovery is deleted, and calls the
+    // type of the backup SYSTEM. The emulator does not, and does not look at types.
+    let backup = clients.dynamodb.create_backup().table_name(&table);
+    backup.backup_name("DeletedTableBackup").send().await.unwrap();
+    clients.dynamodb.delete_table().table_name(&table).send().await.unwrap();
+    Damage { rule, mapping, table, device, purged }
+}
+
+impl Damage {
+    async fn is_undone(&self, sluice: &Sluice) {
+        let rule = sluice.events("DescribeRule", &json!({ "Name": self.rule })).await;
+        assert_eq!(rule["State"], "ENABLED");
+        let get = sluice.clients().lambda.get_event_source_mapping().uuid(&self.mapping);
+        assert_eq!(get.send().await.unwrap().state(), Some("Enabled"));
+        assert!(sluice.item(&self.device).await.is_some(), "the table is not as it was");
+        assert_eq!(sluice.ended(&self.purged).await, Ended::written());
+    }
+}
+
+/// The commands in a message of the guard: what a person would copy.
+fn commands(message: &str) -> Vec<&str> {
+    let lines = message.lines().skip(2).map(|line| line.trim_matches('"'));
+    lines.map(|line| line.split_once(": ").expect("a sentence, and a command").1).collect()
+}
+
 #[tokio::test]
-async fn a_call_by_hand_becomes_one_message_and_a_foreign_one_none() {
-    let sluice = Sluice::joined("guarded").await;
+async fn a_call_by_hand_becomes_one_message_with_what_undoes_it_and_a_foreign_one_none() {
+    let sluice = Sluice::deployed_with("guarded", &[]).await;
     let outputs = sluice.deploy_beside(Companion::Guard).await;
     let queue = subscribe_queue("listener-of-the-guard", &outputs["GuardTopicArn"], true).await;
 
     let of_main = &sluice.stack().outputs;
     let work_queue = json!({ "queueUrl": of_main.work_queue_url });
     let consumer = of_main.consumer_function_name.as_str();
-    let mapping = name_of(&sluice, "ConsumerFunctionWorkQueue").await;
-    let rule = name_of(&sluice, "NightlyRedriveRule").await;
-    let table = of_main.device_state_table_name.clone().unwrap();
+    let damage = damage(&sluice).await;
+    let Damage { rule, mapping, table, .. } = &damage;
     let arn = format!("arn:aws:lambda:us-east-1:000000000000:function:{consumer}");
     let back = "--deployment-mode REVERT_DRIFT";
 
@@ -74,7 +134,14 @@ async fn a_call_by_hand_becomes_one_message_and_a_foreign_one_none() {
         sluice.tell_of(&quiet).await;
     }
 
+    // In the order in which they are undone: whatever starts again needs the table.
     let cases = [
+        (
+            "dynamodb",
+            "DeleteTable",
+            json!({ "tableName": table }),
+            "aws dynamodb restore-table-from-backup",
+        ),
         ("sqs", "PurgeQueue", work_queue.clone(), "cargo sluice reconcile"),
         ("sqs", "DeleteQueue", json!({ "queueUrl": of_main.dead_letter_queue_url }), back),
         ("sqs", "SetQueueAttributes", work_queue.clone(), back),
@@ -90,12 +157,6 @@ async fn a_call_by_hand_becomes_one_message_and_a_foreign_one_none() {
         ("lambda", "DeleteFunction20150331", json!({ "functionName": arn }), back),
         ("events", "DisableRule", json!({ "name": rule }), "aws events enable-rule --name"),
         ("events", "RemoveTargets", json!({ "rule": rule, "ids": ["Redrive"] }), back),
-        (
-            "dynamodb",
-            "DeleteTable",
-            json!({ "tableName": table }),
-            "aws dynamodb restore-table-from-backup",
-        ),
         (
             "states",
             "DeleteStateMachine",
@@ -125,21 +186,30 @@ async fn a_call_by_hand_becomes_one_message_and_a_foreign_one_none() {
         assert!(of_call.next().is_none(), "{name} has rung twice: {messages:#?}");
         let who = "\"Who: arn:aws:sts::000000000000:assumed-role/admin/anna, from 203.0.113.7, at 2026-11-20T21:00:00Z\"";
         assert_eq!(text.lines().nth(1), Some(who));
-        assert!(text.lines().skip(2).any(|line| line.contains(undo)), "{text}");
+        let commands = commands(text);
+        assert!(commands[0].contains(undo), "{text}");
+        sluice.paste(commands[0]).await.unwrap_or_else(|error| panic!("{error}"));
+        if let [_, execute] = commands[..] {
+            // The emulator compares templates, not resources, so it has found nothing to change.
+            let refused = sluice.paste(execute).await.unwrap_err().to_string();
+            assert!(refused.contains("(InvalidChangeSetStatus)"), "{refused}");
+        }
     }
+    damage.is_undone(&sluice).await;
 
     sluice.remove_beside(Companion::Guard).await;
     works_on(&sluice).await;
 }
 
-/// Puts a record into the stream as the API does.
-async fn put_record(sluice: &Sluice, outputs: &HashMap<String, String>, record: &Value) {
-    let request = json!({
-        "StreamName": outputs["StateStreamName"],
-        "Data": aws_smithy_types::base64::encode(record.to_string()),
-        "PartitionKey": record["deviceId"],
-    });
-    sluice.post("kinesis", "Kinesis_20131202.PutRecord", &request).await;
+/// Posts a state, in several lines, and puts into the stream what the API makes of it.
+async fn post_state(sluice: &Sluice, outputs: &HashMap<String, String>, state: &Value) {
+    let body = serde_json::to_string_pretty(state).unwrap();
+    let requests = api::requests(&outputs["StateStreamName"], &[&body]).await;
+    put_record(sluice, &serde_json::from_str(&requests[0][0]).unwrap()).await;
+}
+
+async fn put_record(sluice: &Sluice, request: &Value) {
+    sluice.post("kinesis", "Kinesis_20131202.PutRecord", request).await;
 }
 
 /// The files that the stream has written, in their order, which is that of their time.
@@ -159,7 +229,7 @@ async fn a_record_in_the_stream_becomes_an_item() {
     let mut seen = Vec::new();
     // The newest arrives before an older one, which then arrives twice.
     for (sequence, number) in [("0001", 1), ("0003", 3), ("0002", 2), ("0002", 2)] {
-        put_record(&sluice, &outputs, &record(sequence, number)).await;
+        post_state(&sluice, &outputs, &record(sequence, number)).await;
         let key = eventually("its file is there", async || {
             let new = files(&sluice).await.into_iter().find(|key| !seen.contains(key));
             new.ok_or_else(|| "it is not".to_owned())
@@ -175,8 +245,12 @@ async fn a_record_in_the_stream_becomes_an_item() {
     assert_eq!(item.text("objectKey"), seen[1]);
     assert_eq!(item.number("objectLine"), 1);
 
-    // What the model of the API would have refused.
-    put_record(&sluice, &outputs, &json!({ "deviceId": device, "state": 1 })).await;
+    // What the model of the API would have refused, from somebody who writes to the stream directly.
+    let refused = json!({ "deviceId": device, "state": 1 });
+    let data = aws_smithy_types::base64::encode(refused.to_string());
+    let stream = &outputs["StateStreamName"];
+    let request = json!({ "StreamName": stream, "Data": data, "PartitionKey": device });
+    put_record(&sluice, &request).await;
     let letters = sluice
         .eventually("the line is refused", async || {
             let url = &sluice.stack().outputs.dead_letter_queue_url;

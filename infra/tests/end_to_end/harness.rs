@@ -17,7 +17,7 @@ use hyper::body::Bytes;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use local::{
-    Build, Clients, Companion, Emulator, EmulatorOptions, Project, RunFolder, Stack, Tools,
+    Build, Clients, Companion, Emulator, EmulatorOptions, Project, Reach, RunFolder, Stack, Tools,
 };
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard, OnceCell, Semaphore};
@@ -379,6 +379,14 @@ impl Sluice {
             }
         })
         .await;
+    }
+
+    /// Runs a command as it is pasted, in a shell where `aws` and `cargo sluice` reach this stack.
+    pub(crate) async fn paste(&self, command: &str) -> Result<(), local::Error> {
+        let (project, tools, _) = built().await?;
+        let Shared { run, stack, .. } = self.shared;
+        let aws = Tools::install_aws(project).await?;
+        Reach::prepare(run, stack, &aws)?.paste(project, tools, run, command).await
     }
 
     /// Tells `EventBridge` of a call, as `CloudTrail` does.
@@ -833,7 +841,7 @@ impl Sluice {
         answer["Result"].as_bool().unwrap()
     }
 
-    async fn events(&self, operation: &str, request: &Value) -> Value {
+    pub(crate) async fn events(&self, operation: &str, request: &Value) -> Value {
         self.post("events", &format!("AWSEvents.{operation}"), request).await
     }
 

@@ -6,6 +6,8 @@
     reason = "a test that cannot go on stops, and clippy knows only the test functions as tests"
 )]
 
+#[path = "../api.rs"]
+mod api;
 mod burst;
 mod by_reference;
 mod companions;

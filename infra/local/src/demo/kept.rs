@@ -4,17 +4,62 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::DemoError;
-use crate::{Companion, Error, RunFolder, Stack};
+use crate::{Companion, Error, Job, Project, RunFolder, Stack, Tools, for_cargo};
+
+/// How a shell reaches a stack, and no other.
+#[derive(Debug)]
+pub struct Reach {
+    /// A script that runs the pinned AWS command line for this stack.
+    aws: PathBuf,
+    /// What `cargo sluice` needs to find the stack, for a shell to read.
+    variables: PathBuf,
+}
+
+/// Python that runs a command in a terminal, and types ahead.
+const TERMINAL: &str = "import os, pty, sys; typed = [b'', b'y\\n']; \
+    sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:], stdin_read=lambda _: typed.pop())))";
+
+impl Reach {
+    /// Writes the files. `aws` is the command line of AWS.
+    pub fn prepare(run: &RunFolder, stack: &Stack, aws: &Path) -> Result<Self, Error> {
+        let script = run.path.join("aws");
+        write(&script, &command_line_for(stack, aws, &run.path))?;
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755))
+            .map_err(Error::file("make executable", &script))?;
+        let variables = run.path.join("sluice.env");
+        write(&variables, &variables_for(stack))?;
+        Ok(Self { aws: script, variables })
+    }
+
+    /// Runs a command that is meant for AWS as it is pasted into a terminal, where `aws` and
+    /// `cargo sluice` reach this stack. If it asks something, the answer is `y`.
+    pub async fn paste(
+        &self,
+        project: &Project,
+        tools: &Tools,
+        run: &RunFolder,
+        command: &str,
+    ) -> Result<(), Error> {
+        let folder = quoted(&run.path);
+        let variables = quoted(&self.variables);
+        let command_line = format!("PATH={folder}:$PATH; . {variables}; {command}");
+        let job = Job::new(project, &tools.python, &tools.python, run.log("pasted")).args([
+            "-c",
+            TERMINAL,
+            "bash",
+            "-c",
+            &command_line,
+        ]);
+        for_cargo(job, project, tools)?.run(command).await
+    }
+}
 
 /// What a person needs to talk to a stack that stays up.
 pub(crate) struct Kept<'a> {
     stack: &'a Stack,
-    /// A script that runs the pinned AWS command line for this stack, and for no other.
-    aws: PathBuf,
+    reach: Reach,
     /// The environment of the functions, for `cargo lambda watch`.
     environment: PathBuf,
-    /// What `cargo sluice` needs to find the stack, for a shell to read.
-    variables: PathBuf,
 }
 
 impl<'a> Kept<'a> {
@@ -24,18 +69,13 @@ impl<'a> Kept<'a> {
         stack: &'a Stack,
         aws: &Path,
     ) -> Result<Self, DemoError> {
-        let script = run.path.join("aws");
-        write(&script, &command_line_for(stack, aws, &run.path))?;
-        fs::set_permissions(&script, fs::Permissions::from_mode(0o755))
-            .map_err(Error::file("make executable", &script))?;
+        let reach = Reach::prepare(run, stack, aws)?;
         let environment = run.path.join("functions.env");
         let variables = environment_of_functions(stack).await?;
         let lines: Vec<_> =
             variables.iter().map(|(name, value)| format!("{name}={value}")).collect();
         write(&environment, &format!("{}\n", lines.join("\n")))?;
-        let variables = run.path.join("sluice.env");
-        write(&variables, &variables_for(stack))?;
-        Ok(Self { stack, aws: script, environment, variables })
+        Ok(Self { stack, reach, environment })
     }
 
     /// Each line that is indented is a command. The tests run all of them as they are printed.
@@ -43,7 +83,7 @@ impl<'a> Kept<'a> {
     pub(crate) fn print(&self, until: &str) {
         let Self { stack, .. } = self;
         let outputs = &stack.outputs;
-        let aws = as_pasted(&self.aws);
+        let aws = as_pasted(&self.reach.aws);
         println!(
             "\
 The stack stays up until {until}. These commands talk to it from another terminal, in this folder.
@@ -91,7 +131,7 @@ the credentials test and test.
             redrive = outputs.redrive_function_name,
             archive = outputs.archive_bucket_name,
             environment = as_pasted(&self.environment),
-            variables = as_pasted(&self.variables),
+            variables = as_pasted(&self.reach.variables),
             endpoint = stack.endpoint,
             region = stack.region(),
         );
