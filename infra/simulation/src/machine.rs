@@ -93,12 +93,17 @@ impl World {
             let time = if state.happens(Fault::LongExecution) { 300.0 } else { 1.0 };
             return (quick.mul_f64(time / 3.0), None);
         }
+        // Of six deferrals here, one leaves a copy more, by all that may go wrong with it. A message
+        // that waits for a place may be deferred a hundred times in a day, and would fill the queue.
+        let (longest, timeout) = match self.setting.max_running {
+            0 => (Duration::from_hours(20), Duration::from_hours(24)),
+            _ => (Duration::from_mins(5), Duration::from_mins(10)),
+        };
         if state.happens(Fault::ExecutionTimesOut) {
-            let timed_out = Ending::Fails(Status::TimedOut, "States.Timeout");
-            return (Duration::from_hours(24), Some(timed_out));
+            return (timeout, Some(Ending::Fails(Status::TimedOut, "States.Timeout")));
         }
         let time = if state.happens(Fault::LongExecution) {
-            state.between(Duration::from_mins(1), Duration::from_hours(20))
+            state.between(Duration::from_mins(1), longest)
         } else {
             quick
         };
