@@ -12,6 +12,8 @@
   ItemBatcher, and reads the newest version. The Map Run itself and its children stay upstream's.
 * MaximumConcurrency as a number. Upstream keeps the text that CloudFormation hands it, compares it
   with a number, and polls nothing.
+* SNS invokes a function asynchronously, so Lambda repeats what fails, and then hands it to the on-failure
+  destination. Upstream invokes it once, and drops what fails.
 * CloudTrail tells EventBridge of calls. Upstream has no such trail, and refuses its events from others,
   as AWS does: here, whoever tests a rule about calls tells of them by PutEvents.
 * A second for one expression, on machines of AWS. Upstream measures it by the wall clock, in which
@@ -24,7 +26,7 @@ import sys
 
 from ministack import app
 from ministack.core import iam_actions, iam_evaluator
-from ministack.services import eventbridge, lambda_svc, s3
+from ministack.services import eventbridge, lambda_svc, s3, sns
 from ministack.services import stepfunctions as sfn
 
 EXPRESSION_LIMIT_MS = 60_000
@@ -122,6 +124,24 @@ def logs(function, *rest, **options):
         upstream_logs(function, *rest, **options)
 
 
+# ------------------------------------------------------------------------------------------- SNS
+
+
+def deliver_to_lambda(function_arn, envelope, _topic_arn, subscription_arn, *_rest):
+    function, config, name = lambda_svc._get_func_record_for_ref(function_arn)
+    if not config:
+        raise LookupError(f"SNS has no function {name} to invoke")
+    record = {
+        "EventVersion": "1.0",
+        "EventSubscriptionArn": subscription_arn,
+        "EventSource": "aws:sns",
+        "Sns": json.loads(envelope),
+    }
+    lambda_svc.invoke_async_with_retry(
+        lambda_svc._execution_record_for_config(function, config), {"Records": [record]}
+    )
+
+
 # ---------------------------------------------------------------------------------- EventBridge
 
 
@@ -205,6 +225,7 @@ sfn._invoke_resource = task
 sfn._run_distributed_map = distributed_map
 sfn._run_execution = execution
 sfn.jsonata.Jsonata.jsonata = patient_jsonata
+sns._deliver_to_lambda = deliver_to_lambda
 
 if __name__ == "__main__":
     sys.exit(app.main())

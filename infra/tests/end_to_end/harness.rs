@@ -44,6 +44,10 @@ struct Shared {
     run: Arc<RunFolder>,
 }
 
+/// If this variable is set, the stacks that tests share have had all companions, which were deleted
+/// before the first test.
+const AFTER_COMPANIONS: &str = "AFTER_COMPANIONS";
+
 /// A bucket without notifications, so that a test delivers the events itself.
 const QUIET_BUCKET: &str = "end-to-end-quiet";
 
@@ -166,14 +170,23 @@ async fn start(run: &str) -> Result<Shared, local::Error> {
     proxy.forward_to(&emulator.endpoint());
     let time_zone = format!("TimeZone={}", zone_where_it_is_midday());
     // Short times, so that what has to come back after one comes back soon.
-    let parameters = [
+    let mut parameters = vec![
         time_zone.as_str(),
         "ConsumerTimeoutSeconds=10",
         "RedriveTimeoutSeconds=60",
         "DeferralBaseSeconds=1",
     ];
+    let companions: &[Companion] =
+        if std::env::var_os(AFTER_COMPANIONS).is_some() { &Companion::ALL } else { &[] };
+    parameters.extend(companions.iter().flat_map(|it| it.parameters_of_main()));
     let stack =
         local::deploy(project, tools, &run, build, &emulator, "sluice-test", &parameters).await?;
+    for companion in companions {
+        local::deploy_beside(project, tools, &run, &emulator, &stack, *companion).await?;
+    }
+    for companion in companions {
+        remove_beside(&stack, *companion).await;
+    }
 
     let s3 = stack.clients().s3;
     s3.create_bucket().bucket(QUIET_BUCKET).send().await.unwrap();
@@ -208,6 +221,20 @@ async fn start(run: &str) -> Result<Shared, local::Error> {
         redrive: Mutex::default(),
         run: Arc::new(run),
     })
+}
+
+async fn remove_beside(stack: &Stack, companion: Companion) {
+    let cloudformation = stack.clients().cloudformation;
+    let name = format!("{}-{companion}", stack.name);
+    cloudformation.delete_stack().stack_name(&name).send().await.unwrap();
+    eventually(
+        &format!("{name} is gone (log of the emulator: {})", stack.log.display()),
+        async || match cloudformation.describe_stacks().stack_name(&name).send().await {
+            Ok(described) => Err(format!("{described:?}")),
+            Err(_) => Ok(()),
+        },
+    )
+    .await;
 }
 
 /// A time zone whose midnight is hours away, so that no test meets the start of a day.
@@ -369,16 +396,7 @@ impl Sluice {
 
     /// Deletes the stack of a companion.
     pub(crate) async fn remove_beside(&self, companion: Companion) {
-        let cloudformation = &self.clients.cloudformation;
-        let name = format!("{}-{companion}", self.shared.stack.name);
-        cloudformation.delete_stack().stack_name(&name).send().await.unwrap();
-        self.eventually(&format!("{name} is gone"), async || {
-            match cloudformation.describe_stacks().stack_name(&name).send().await {
-                Ok(described) => Err(format!("{described:?}")),
-                Err(_) => Ok(()),
-            }
-        })
-        .await;
+        remove_beside(&self.shared.stack, companion).await;
     }
 
     /// Runs a command as it is pasted, in a shell where `aws` and `cargo sluice` reach this stack.
