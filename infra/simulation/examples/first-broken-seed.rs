@@ -19,6 +19,6 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
     }
-    println!("not caught by {seeds} seeds");
+    println!("not caught by {seeds} seeds with {uploads} uploads and {nights} nights");
     ExitCode::FAILURE
 }

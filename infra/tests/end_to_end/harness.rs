@@ -120,7 +120,7 @@ pub(crate) async fn deploy_beside(name: &str, parameters: &[&str]) -> (Stack, Ar
 }
 
 /// Deploys a template of the user's own. Returns its output.
-pub(crate) async fn create_stack(name: &str, template: &Value) -> String {
+async fn create_stack(name: &str, template: &Value) -> String {
     let cloudformation = clients().await.cloudformation;
     let create =
         cloudformation.create_stack().stack_name(name).capabilities(Capability::CapabilityIam);
@@ -134,6 +134,28 @@ pub(crate) async fn create_stack(name: &str, template: &Value) -> String {
         }
     })
     .await
+}
+
+/// Deploys a state machine of somebody else. Returns its ARN.
+pub(crate) async fn create_state_machine(name: &str, kind: &str, definition: &Value) -> String {
+    let template = json!({
+        "Resources": {
+            "Role": { "Type": "AWS::IAM::Role", "Properties": {
+                "AssumeRolePolicyDocument": { "Version": "2012-10-17", "Statement": [{
+                    "Effect": "Allow",
+                    "Principal": { "Service": "states.amazonaws.com" },
+                    "Action": "sts:AssumeRole",
+                }] },
+            } },
+            "Machine": { "Type": "AWS::StepFunctions::StateMachine", "Properties": {
+                "StateMachineType": kind,
+                "RoleArn": { "Fn::GetAtt": ["Role", "Arn"] },
+                "DefinitionString": definition.to_string(),
+            } },
+        },
+        "Outputs": { "Arn": { "Value": { "Ref": "Machine" } } },
+    });
+    create_stack(name, &template).await
 }
 
 /// Deploys a queue that hears all that a topic says, in an envelope of SNS or raw. Returns its URL.

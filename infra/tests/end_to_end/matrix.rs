@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::faults::SDK_ATTEMPTS;
 use crate::harness::{
-    Ended, Sluice, Write, clients, create_stack, device_state, key_of, subscribe_queue,
+    Ended, Sluice, Write, clients, create_state_machine, device_state, key_of, subscribe_queue,
 };
 use crate::proxy::Fault;
 
@@ -106,27 +106,7 @@ impl Cell {
             },
         });
         let kind = if self.is("express") { "EXPRESS" } else { "STANDARD" };
-        create_stack(
-            &format!("{}-machine", self.0),
-            &json!({
-                "Resources": {
-                    "Role": { "Type": "AWS::IAM::Role", "Properties": {
-                        "AssumeRolePolicyDocument": { "Version": "2012-10-17", "Statement": [{
-                            "Effect": "Allow",
-                            "Principal": { "Service": "states.amazonaws.com" },
-                            "Action": "sts:AssumeRole",
-                        }] },
-                    } },
-                    "Machine": { "Type": "AWS::StepFunctions::StateMachine", "Properties": {
-                        "StateMachineType": kind,
-                        "RoleArn": { "Fn::GetAtt": ["Role", "Arn"] },
-                        "DefinitionString": definition.to_string(),
-                    } },
-                },
-                "Outputs": { "Arn": { "Value": { "Ref": "Machine" } } },
-            }),
-        )
-        .await
+        create_state_machine(&format!("{}-machine", self.0), kind, &definition).await
     }
 
     /// Deploys the cell, and sees an upload arrive, and others not if it filters.

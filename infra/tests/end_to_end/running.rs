@@ -6,7 +6,7 @@ use aws_sdk_sfn::types::ExecutionStatus;
 use serde_json::json;
 
 use crate::faults::upload_some;
-use crate::harness::{Ended, Sluice, create_stack};
+use crate::harness::{Ended, Sluice, create_state_machine};
 
 const LIMIT: usize = 2;
 const FILES: usize = 12;
@@ -73,24 +73,5 @@ async fn make_state_machine() -> String {
             "Done": { "Type": "Pass", "Output": { "outcome": "done" }, "End": true },
         },
     });
-    create_stack(
-        "running-machine",
-        &json!({
-            "Resources": {
-                "Role": { "Type": "AWS::IAM::Role", "Properties": {
-                    "AssumeRolePolicyDocument": { "Version": "2012-10-17", "Statement": [{
-                        "Effect": "Allow",
-                        "Principal": { "Service": "states.amazonaws.com" },
-                        "Action": "sts:AssumeRole",
-                    }] },
-                } },
-                "Machine": { "Type": "AWS::StepFunctions::StateMachine", "Properties": {
-                    "RoleArn": { "Fn::GetAtt": ["Role", "Arn"] },
-                    "DefinitionString": definition.to_string(),
-                } },
-            },
-            "Outputs": { "Arn": { "Value": { "Ref": "Machine" } } },
-        }),
-    )
-    .await
+    create_state_machine("running-machine", "STANDARD", &definition).await
 }
