@@ -337,6 +337,10 @@ impl Ledger {
         self.holds(&Holder::Execution(name.to_owned()), &[write]);
     }
 
+    pub(crate) fn has_started(&self, write: usize, name: &str) -> bool {
+        self.writes[write].executions.iter().any(|execution| execution.name == name)
+    }
+
     /// The last attempt of a write that was started.
     pub(crate) fn last_attempt(&self, write: usize) -> Option<u32> {
         let names = self.writes[write].executions.iter().map(|execution| &execution.name);

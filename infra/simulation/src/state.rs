@@ -545,7 +545,10 @@ impl State {
         self.note(writes.clone(), format!("{by} starts {name}"));
         let parsed: Value = serde_json::from_str(&execution_input).unwrap_or_default();
         for write in writes {
-            if let Some(other) = self.order.overtaken_by(write, &self.ledger) {
+            // An EXPRESS machine may start again, late, what was started in its turn.
+            let is_again = self.ledger.has_started(write, &name);
+            let overtaken = self.order.overtaken_by(write, &self.ledger);
+            if let Some(other) = overtaken.filter(|_| !is_again) {
                 let words = format!("`{name}` starts before write {other}, which was sent before");
                 self.ledger.violate(Promise::InOrder, at, Some(write), words);
             }

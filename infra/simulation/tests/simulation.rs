@@ -60,6 +60,8 @@ fn seeds_that_have_found_something_find_it_no_more() {
         (9_258, 12, 30),
         // A letter came back after its deletion, and was redriven after another had been archived.
         (159, 12, 30),
+        // A start whose answer was lost took effect late, and for the second time, on an EXPRESS machine.
+        (6_769, 12, 30),
     ] {
         holds(&run(seed, &Plan::full(uploads, nights)));
     }
