@@ -20,10 +20,14 @@ const SQS_REQUEST: f64 = 0.40;
 const FAIR_QUEUE: f64 = 0.10;
 const S3_GET: f64 = 0.40;
 const PIPES_REQUEST: f64 = 0.40;
+/// A state transition of a STANDARD execution, and the executions of an EXPRESS machine by their
+/// number, assumed as those above: <https://aws.amazon.com/step-functions/pricing/>.
+const STATE_TRANSITION: f64 = 25.0;
+const EXPRESS_REQUEST: f64 = 1.0;
 
 /// `MemorySize` of the template, and the memory with which a function has a whole processor.
-const MEMORY_MB: f64 = 256.0;
-const MEMORY_OF_A_PROCESSOR_MB: f64 = 1_769.0;
+const MEMORY_MB: u32 = 256;
+const MEMORY_OF_A_PROCESSOR_MB: u32 = 1_769;
 
 /// How long a call to AWS takes, which no measurement here can know.
 const CALL: Duration = Duration::from_millis(20);
@@ -65,7 +69,7 @@ pub fn markdown(results: &Results) -> String {
     ];
     let mut text = String::from(
         "\n## Cost of a million uploads, in dollars\n\nUntil the execution is started; what the \
-         execution itself costs is the same for each row but by reference. Billed durations: CPU \
+         execution itself costs is the same for each row but by reference, and stands below. Billed durations: CPU \
          time as measured above, on the 256/1,769 of a processor that 256 MB have, and 20 ms for \
          each call to AWS (assumed), without cold starts. List prices of us-east-1, arm64, as \
          quoted by others in 2026 (see src/cost.rs); without a forwarder there is no fair queuing \
@@ -76,17 +80,28 @@ pub fn markdown(results: &Results) -> String {
         let sum = compute + queue + reads;
         _ = writeln!(text, "| {what} | {compute:.2} | {queue:.2} | {reads:.2} | {sum:.2} |");
     }
+    _ = writeln!(
+        text,
+        "\nThe execution itself costs more than all of this: a STANDARD one {STATE_TRANSITION:.0} \
+         dollars a million for each state that it passes through, an EXPRESS one {EXPRESS_REQUEST:.0} \
+         dollar and its duration (prices assumed, as above)."
+    );
     text
 }
 
-/// Dollars for a million invocations.
+/// Dollars for a million invocations, by their processor time.
 fn billed(results: &Results, case: Case, subject: Subject, calls_in_turn: u32) -> f64 {
-    if !results.runs.contains_key(&(case, subject)) {
+    if !results.runs.warm.contains_key(&(case, subject)) {
         return f64::NAN;
     }
     let cpu = results.median(case, subject, |run| run.cpu_event) * case.size();
-    let slowed = cpu.mul_f64(MEMORY_OF_A_PROCESSOR_MB / MEMORY_MB);
-    let milliseconds = (slowed + CALL * calls_in_turn).as_secs_f64() * 1e3;
+    let slowed = cpu.mul_f64(f64::from(MEMORY_OF_A_PROCESSOR_MB) / f64::from(MEMORY_MB));
+    invocations(slowed, calls_in_turn, MEMORY_MB)
+}
+
+/// Dollars for a million invocations that take so long beside their calls.
+pub fn invocations(time: Duration, calls_in_turn: u32, memory_mb: u32) -> f64 {
+    let milliseconds = (time + CALL * calls_in_turn).as_secs_f64() * 1e3;
     let seconds = milliseconds.ceil() / 1e3;
-    LAMBDA_REQUEST + seconds * MEMORY_MB / 1_024.0 * LAMBDA_GB_SECOND * 1e6
+    LAMBDA_REQUEST + seconds * f64::from(memory_mb) / 1_024.0 * LAMBDA_GB_SECOND * 1e6
 }

@@ -13,6 +13,9 @@ use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use nix::sys::signal::kill;
+use nix::time::clock_getcpuclockid;
+use nix::unistd::Pid;
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 use tokio::sync::{Mutex, mpsc};
@@ -118,21 +121,14 @@ impl Function {
         }
     }
 
-    fn id(&self) -> Result<u32> {
-        self.child.id().context("the function has ended")
+    pub fn id(&self) -> Result<Pid> {
+        let id = self.child.id().context("the function has ended")?;
+        Ok(Pid::from_raw(i32::try_from(id)?))
     }
 
-    /// CPU time of all threads so far, to the nanosecond.
+    /// CPU time of all threads so far, of those that have ended too, to the nanosecond.
     pub fn cpu(&self) -> Result<Duration> {
-        let mut total = 0;
-        for task in std::fs::read_dir(format!("/proc/{}/task", self.id()?))? {
-            let path = task?.path().join("schedstat");
-            let text = std::fs::read_to_string(&path)
-                .with_context(|| format!("cannot read {}", path.display()))?;
-            let time = text.split_whitespace().next().and_then(|time| time.parse::<u64>().ok());
-            total += time.with_context(|| format!("{} says {text}", path.display()))?;
-        }
-        Ok(Duration::from_nanos(total))
+        Ok(clock_getcpuclockid(self.id()?)?.now()?.into())
     }
 
     /// The most memory that it ever had resident, in bytes.
@@ -145,8 +141,7 @@ impl Function {
 
     /// Asks it to end, as Lambda does, and waits.
     pub async fn terminate(mut self) -> Result<()> {
-        let id = i32::try_from(self.id()?).ok().and_then(rustix::process::Pid::from_raw);
-        rustix::process::kill_process(id.context("no process")?, rustix::process::Signal::TERM)?;
+        kill(self.id()?, nix::sys::signal::Signal::SIGTERM)?;
         timeout(LIMIT, self.child.wait()).await.context("the function does not end")??;
         Ok(())
     }

@@ -9,6 +9,7 @@ mod lambda;
 mod measure;
 mod plot;
 mod report;
+mod share;
 mod subject;
 
 use std::fs;
@@ -18,6 +19,7 @@ use anyhow::{Context as _, Result, bail};
 use aws::Aws;
 use clap::Parser;
 use guard::Numbers;
+use measure::Rounds;
 use report::Results;
 use subject::{Job, Places, Subject};
 
@@ -42,7 +44,10 @@ struct Cli {
     /// How often every subject takes its turn
     #[arg(long, default_value_t = 15)]
     rounds: usize,
-    /// Warm invocations of each turn
+    /// How often every subject is started and ended
+    #[arg(long, default_value_t = 50)]
+    cold_rounds: usize,
+    /// Invocations that are measured in each turn
     #[arg(long, default_value_t = 20)]
     warm: usize,
     /// Leave a peer out, and the goals with it
@@ -98,7 +103,12 @@ async fn main() -> Result<()> {
     let local = drain::read_timeline(cli.timeline.as_deref().context("no timeline")?)?;
     let subjects: Vec<Subject> =
         Subject::ALL.into_iter().filter(|subject| !cli.without.contains(subject)).collect();
-    let runs = measure::all(&places, &aws, &subjects, cli.rounds, cli.warm).await?;
+    let rounds = Rounds { cold: cli.cold_rounds, warm: cli.rounds, invocations: cli.warm };
+    let runs = measure::all(&places, &aws, &subjects, rounds).await?;
+    let shares = share::measure(&places, &aws, &subjects).await;
+    if let Err(problem) = &shares {
+        eprintln!("no shares of a processor: {problem:#}");
+    }
     let numbers = Numbers::count(&places, &aws).await;
     if let Err(problem) = &numbers {
         eprintln!("no instructions: {problem:#}");
@@ -115,6 +125,8 @@ async fn main() -> Result<()> {
     }
     let results = Results {
         runs,
+        rounds,
+        shares: shares.unwrap_or_default(),
         numbers: numbers.ok(),
         drain: drain::measure(&places, &aws).await?,
         local,

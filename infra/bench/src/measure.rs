@@ -53,23 +53,32 @@ impl Case {
         }
     }
 
-    /// The calls of one invocation.
-    pub fn calls(self) -> BTreeMap<&'static str, u64> {
+    /// The calls of one invocation. Sluice alone asks whether an object is still there before it
+    /// starts an execution that will read it.
+    fn calls(self, subject: Subject) -> BTreeMap<&'static str, u64> {
         match self {
             Self::Forwarder => BTreeMap::from([("SendMessageBatch", 1)]),
             Self::Consumer => BTreeMap::from([("GetObject", 10), ("StartExecution", 10)]),
+            Self::ConsumerByReference if subject == Subject::Sluice => {
+                BTreeMap::from([("HeadObject", 10), ("StartExecution", 10)])
+            }
             Self::ConsumerByReference => BTreeMap::from([("StartExecution", 10)]),
         }
     }
 }
 
-/// One process that is started and ended, and one that does its work.
+/// A process that is started, and ended as soon as it asks for an event.
+#[derive(Debug, Clone, Copy)]
+pub struct Cold {
+    pub time: Duration,
+    pub cpu: Duration,
+}
+
+/// A process that does its work.
 #[derive(Debug, Clone)]
 pub struct Run {
-    pub cold: Duration,
     pub first: Duration,
     pub warm: Duration,
-    pub cpu_init: Duration,
     pub cpu_first: Duration,
     /// CPU time of one event of a warm invocation.
     pub cpu_event: Duration,
@@ -77,81 +86,133 @@ pub struct Run {
     pub connections: u64,
 }
 
-pub type Runs = BTreeMap<(Case, Subject), Vec<Run>>;
+#[derive(Debug, Default)]
+pub struct Runs {
+    pub colds: BTreeMap<(Job, Subject), Vec<Cold>>,
+    pub warm: BTreeMap<(Case, Subject), Vec<Run>>,
+}
 
-/// Runs every subject on every case, in turn, `rounds` times.
-pub async fn all(
-    places: &Places,
-    aws: &Aws,
-    subjects: &[Subject],
-    rounds: usize,
-    warm: usize,
-) -> Result<Runs> {
-    let mut runs = Runs::new();
-    let mut effects: BTreeMap<Case, Vec<Value>> = BTreeMap::new();
-    // The first round fills caches of the machine and of Python, and shows that all do the same.
-    for round in 0..=rounds {
-        eprintln!("round {round} of {rounds}");
-        for case in Case::ALL {
-            for &subject in subjects {
-                let what = format!("{}, {}", subject.label(), case.label());
-                if round == 0 {
-                    aws.capture();
-                }
-                let run = one(places, aws, case, subject, if round == 0 { 1 } else { warm });
-                let run = run.await.context(what.clone())?;
-                if round > 0 {
-                    runs.entry((case, subject)).or_default().push(run);
-                } else if subject != Subject::Floor {
-                    let effect = effects_of(aws.captured());
-                    let expected = effects.entry(case).or_insert_with(|| effect.clone());
-                    ensure!(
-                        *expected == effect,
-                        "{what}: does other things than Sluice:\n{effect:?}\n{expected:?}"
-                    );
-                }
-            }
+/// Events that every subject has handled before it counts as warm: what the compiler of Node takes
+/// until it leaves the handler alone.
+pub const WARM_UP: u32 = 200;
+
+/// How much to measure.
+#[derive(Debug, Clone, Copy)]
+pub struct Rounds {
+    pub cold: usize,
+    pub warm: usize,
+    /// Invocations that are measured in each warm round.
+    pub invocations: usize,
+}
+
+/// Runs every subject on every case, so many times, in an order of its own each time: what the
+/// machine does beside then falls on all alike.
+pub async fn all(places: &Places, aws: &Aws, subjects: &[Subject], rounds: Rounds) -> Result<Runs> {
+    let mut runs = Runs::default();
+    let mut rng = fastrand::Rng::with_seed(0);
+    alike(places, aws, subjects).await?;
+    let jobs = [Job::Forwarder, Job::Consumer];
+    let mut starts: Vec<_> =
+        jobs.iter().flat_map(|job| subjects.iter().map(|it| (*job, *it))).collect();
+    for round in 1..=rounds.cold {
+        eprintln!("cold starts, round {round} of {}", rounds.cold);
+        rng.shuffle(&mut starts);
+        for &(job, subject) in &starts {
+            let cold = cold(places, aws, job, subject).await;
+            let cold = cold.with_context(|| format!("{}, {}", subject.label(), job.name()))?;
+            runs.colds.entry((job, subject)).or_default().push(cold);
+        }
+    }
+    let mut turns: Vec<_> =
+        Case::ALL.iter().flat_map(|case| subjects.iter().map(|it| (*case, *it))).collect();
+    for round in 1..=rounds.warm {
+        eprintln!("round {round} of {}", rounds.warm);
+        rng.shuffle(&mut turns);
+        for &(case, subject) in &turns {
+            let run = one(places, aws, case, subject, rounds.invocations).await;
+            let run = run.with_context(|| format!("{}, {}", subject.label(), case.label()))?;
+            runs.warm.entry((case, subject)).or_default().push(run);
         }
     }
     Ok(runs)
 }
 
-async fn one(places: &Places, aws: &Aws, case: Case, subject: Subject, warm: usize) -> Result<Run> {
-    let program = places.program(subject, case.job(), aws)?;
-    let mut function = Function::start(&program.trusting_aws_only()).await?;
-    let cold = function.ready().await?;
-    let cpu_init = function.cpu()?;
-    function.kill().await?;
+/// Fills caches of the machine and of Python, and makes sure that all do the same.
+async fn alike(places: &Places, aws: &Aws, subjects: &[Subject]) -> Result<()> {
+    for case in Case::ALL {
+        let mut expected = None;
+        for &subject in subjects {
+            let what = format!("{}, {}", subject.label(), case.label());
+            aws.capture();
+            once(places, aws, case, subject).await.context(what.clone())?;
+            let effect = effects_of(aws.captured());
+            if subject != Subject::Floor {
+                let expected = expected.get_or_insert_with(|| effect.clone());
+                ensure!(
+                    *expected == effect,
+                    "{what}: does other things than Sluice:\n{effect:?}\n{expected:?}"
+                );
+            }
+        }
+    }
+    Ok(())
+}
 
+async fn once(places: &Places, aws: &Aws, case: Case, subject: Subject) -> Result<()> {
+    let mut function = Function::start(&places.program(subject, case.job(), aws)?).await?;
+    function.ready().await?;
+    ensure_complete(&function.invoke(case.event(0)).await?.1)?;
+    function.kill().await
+}
+
+async fn cold(places: &Places, aws: &Aws, job: Job, subject: Subject) -> Result<Cold> {
+    let program = places.program(subject, job, aws)?;
+    let mut function = Function::start(&program.trusting_aws_only()).await?;
+    let time = function.ready().await?;
+    let cpu = function.cpu()?;
+    function.kill().await?;
+    Ok(Cold { time, cpu })
+}
+
+async fn one(
+    places: &Places,
+    aws: &Aws,
+    case: Case,
+    subject: Subject,
+    invocations: usize,
+) -> Result<Run> {
+    let program = places.program(subject, case.job(), aws)?;
     aws.take_traffic();
     let mut function = Function::start(&program).await?;
     function.ready().await?;
     let cpu_before = function.cpu()?;
     let (first, answer) = function.invoke(case.event(0)).await?;
     ensure_complete(&answer)?;
-    let cpu_first = function.cpu()?;
+    let cpu_first = function.cpu()?.saturating_sub(cpu_before);
     let first_traffic = aws.take_traffic();
     if subject != Subject::Floor {
-        ensure!(first_traffic.calls == case.calls(), "called {:?}", first_traffic.calls);
+        ensure!(first_traffic.calls == case.calls(subject), "called {:?}", first_traffic.calls);
     }
-    let mut times = Vec::with_capacity(warm);
-    for number in 1..=warm {
+    let mut numbers = 1..;
+    for number in numbers.by_ref().take((WARM_UP / case.size()) as usize) {
+        ensure_complete(&function.invoke(case.event(number)).await?.1)?;
+    }
+    let cpu_before = function.cpu()?;
+    let mut times = Vec::with_capacity(invocations);
+    for number in numbers.take(invocations) {
         let (time, answer) = function.invoke(case.event(number)).await?;
         ensure_complete(&answer)?;
         times.push(time);
     }
-    let cpu = function.cpu()?;
+    let cpu = function.cpu()?.saturating_sub(cpu_before);
     let memory = function.peak_memory()?;
     let Traffic { connections, .. } = aws.take_traffic();
     function.kill().await?;
-    let events = u32::try_from(warm)? * case.size();
     Ok(Run {
-        cold,
         first,
         warm: median(times),
-        cpu_init,
-        cpu_first: cpu_first.saturating_sub(cpu_before),
-        cpu_event: cpu.saturating_sub(cpu_first) / events,
+        cpu_first,
+        cpu_event: cpu / (u32::try_from(invocations)? * case.size()),
         memory,
         connections: connections + first_traffic.connections,
     })

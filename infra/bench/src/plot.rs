@@ -7,9 +7,9 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::drain::{Burst, Sample};
-use crate::measure::{Case, Run};
+use crate::measure::Case;
 use crate::report::Results;
-use crate::subject::Subject;
+use crate::subject::{Job, Subject};
 
 const OURS: RGBColor = RGBColor(0xd9, 0x5f, 0x02);
 const OTHERS: RGBColor = RGBColor(0x9a, 0xa5, 0xb1);
@@ -17,13 +17,13 @@ const INK: RGBColor = RGBColor(0x33, 0x3a, 0x44);
 
 pub fn all(results: &Results, folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder)?;
-    let milliseconds = |of: fn(&Run) -> std::time::Duration| {
-        move |subject| results.median(Case::Forwarder, subject, of).as_secs_f64() * 1e3
-    };
     bars(
         &folder.join("cold-start.svg"),
         "Cold start and first event of the forwarder, ms",
-        &values(|subject| milliseconds(|run| run.cold + run.first)(subject)),
+        &values(|subject| {
+            let first = results.median(Case::Forwarder, subject, |run| run.first).as_secs_f64();
+            (results.cold(Job::Forwarder, subject, |cold| cold.time) + first) * 1e3
+        }),
     )?;
     bars(
         &folder.join("cpu.svg"),
