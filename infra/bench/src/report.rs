@@ -95,7 +95,7 @@ impl Results {
         let drain = &self.drain;
         goals.faster("batch of 1,000: peak memory", Subject::Python, 4.5, drain.memory_ratio);
         goals.at_most(
-            "batch of 1,000, 100 at once, 20 ms each: time against the ideal".into(),
+            "batch of 1,000, 100 at once, two calls of 20 ms each: time against the ideal".into(),
             1.3,
             drain.against_ideal,
             "×",
