@@ -107,17 +107,20 @@ impl Consumer {
             }
             Verdict::Defer { cause, reason, paced, .. } => {
                 let (backoff, deferrals) = (&self.config.backoff, record.deferrals());
+                let since = record.deferred_since().unwrap_or(now);
                 let (delay_seconds, deferrals) = match cause {
                     // While Step Functions grants some starts and refuses others, this is no
                     // back-off: the message only needs another consumer, or this one later, and what
                     // has waited longest must not wait longest again.
                     _ if paced && are_some_granted => (fastrand::u64(SOON), deferrals),
                     Cause::RunningLimit => {
-                        (backoff.for_a_place(waited(record, now), fastrand::f64()), deferrals)
+                        let waited = now.duration_since(since);
+                        let waited = Duration::try_from(waited).unwrap_or_default();
+                        (backoff.for_a_place(waited, fastrand::f64()), deferrals)
                     }
                     _ => (backoff.seconds(deferrals, fastrand::f64()), deferrals.saturating_add(1)),
                 };
-                let copy = deferred_copy(record, deferrals, delay_seconds, now);
+                let copy = deferred_copy(record, deferrals, delay_seconds, since);
                 outbox.to_work_queue.push((index, copy));
                 Outcome::Deferred { cause, reason, delay_seconds }
             }
@@ -151,20 +154,13 @@ impl Consumer {
     }
 }
 
-/// How long a message has been deferred.
-fn waited(record: &Record<'_>, now: Timestamp) -> Duration {
-    let since = record.deferred_since().unwrap_or(now);
-    Duration::try_from(now.duration_since(since)).unwrap_or_default()
-}
-
-/// `deferrals` is what the next back-off is computed from.
+/// `deferrals` is what the next back-off is computed from, and `since` when the first one was.
 fn deferred_copy(
     record: &Record<'_>,
     deferrals: u64,
     delay_seconds: u64,
-    now: Timestamp,
+    since: Timestamp,
 ) -> Message {
-    let since = record.deferred_since().unwrap_or(now);
     let mut copy = record.copy();
     copy.set(DEFERRALS, Attribute::number(deferrals));
     copy.set(DEFERRED_SINCE, Attribute::text(&since.to_string()));

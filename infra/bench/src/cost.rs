@@ -27,7 +27,7 @@ const EXPRESS_REQUEST: f64 = 1.0;
 
 /// `MemorySize` of the template, and the memory with which a function has a whole processor.
 const MEMORY_MB: u32 = 256;
-const MEMORY_OF_A_PROCESSOR_MB: u32 = 1_769;
+pub const MEMORY_OF_A_PROCESSOR_MB: u32 = 1_769;
 
 /// How long a call to AWS takes, which no measurement here can know.
 const CALL: Duration = Duration::from_millis(20);

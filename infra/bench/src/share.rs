@@ -10,14 +10,13 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use crate::aws::Aws;
-use crate::cost;
+use crate::cost::{self, MEMORY_OF_A_PROCESSOR_MB as WHOLE};
 use crate::lambda::Function;
 use crate::measure::{Case, WARM_UP, ensure_complete, median};
 use crate::subject::{Places, Subject};
 
 /// `MemorySize` in MB. With the last of them, a function has one whole processor.
 const SIZES: [u32; 4] = [128, 256, 512, WHOLE];
-const WHOLE: u32 = 1_769;
 
 /// How often the scheduler hands out a share, in microseconds. AWS does not say.
 const PERIOD: u32 = 20_000;
@@ -143,6 +142,9 @@ async fn one(
 
 impl Shares {
     pub fn markdown(&self) -> String {
+        if self.0.is_empty() {
+            return String::new();
+        }
         let mut text = format!(
             "\n## With the processor that the memory buys\n\nEach process in a control group that \
              has memory/{WHOLE} of a processor, in periods of {} ms. This imitates how Lambda slows \

@@ -43,7 +43,7 @@ impl World {
         let runs = 1 + usize::from(self.state().happens(Fault::TwoRuns));
         self.state().count("nights");
         self.state().note(Vec::new(), format!("a night with {runs} runs of the redrive"));
-        let queues = [&self.letters].into_iter().chain(&self.ordered_letters).enumerate();
+        let queues = self.dead_letter_queues().enumerate();
         let queues = queues.filter(|(_, queue)| self.is_worth_a_run(queue)).map(|(index, _)| index);
         let runs = queues.flat_map(|queue| (0..runs).map(move |_| self.redrives(queue)));
         join_all(runs).await;
@@ -147,7 +147,7 @@ impl World {
     /// Enters what SQS has deleted because of its age.
     fn notes_expired(&self) {
         let work = self.aws.work_queue();
-        for queue in [&work, &self.letters].into_iter().chain(&self.ordered_letters) {
+        for queue in [&work].into_iter().chain(self.dead_letter_queues()) {
             for message in queue.expired() {
                 let how = format!("SQS deletes {} from {}, too old", message.id, queue.name());
                 let mut state = self.state();

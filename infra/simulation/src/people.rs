@@ -102,8 +102,8 @@ impl World {
 
     /// An alarm rings while a letter is new, and somebody comes at once.
     async fn waits_for_a_letter(&self) {
-        let queues = || [&self.letters].into_iter().chain(&self.ordered_letters);
-        let letters = || queues().map(|queue| queue.messages().len()).sum::<usize>();
+        let letters =
+            || self.dead_letter_queues().map(|queue| queue.messages().len()).sum::<usize>();
         let (before, tomorrow) = (letters(), self.state().now() + SignedDuration::from_hours(24));
         while letters() <= before && self.state().now() < tomorrow {
             self.waits(Duration::from_mins(1), Duration::from_mins(2)).await;
@@ -170,8 +170,7 @@ impl World {
 
     /// Whether a message is a dead letter that no later attempt has put there.
     fn is_dead_letter(&self, id: &str, attempt: u64) -> bool {
-        let queues = [&self.letters].into_iter().chain(&self.ordered_letters);
-        let mut letters = queues.flat_map(SimulatedQueue::messages);
+        let mut letters = self.dead_letter_queues().flat_map(SimulatedQueue::messages);
         letters.any(|message| message.id == id && attempt_in(&message.body) <= attempt)
     }
 }

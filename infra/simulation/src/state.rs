@@ -547,8 +547,7 @@ impl State {
         for write in writes {
             // An EXPRESS machine may start again, late, what was started in its turn.
             let is_again = self.ledger.has_started(write, &name);
-            let overtaken = self.order.overtaken_by(write, &self.ledger);
-            if let Some(other) = overtaken.filter(|_| !is_again) {
+            if !is_again && let Some(other) = self.order.overtaken_by(write, &self.ledger) {
                 let words = format!("`{name}` starts before write {other}, which was sent before");
                 self.ledger.violate(Promise::InOrder, at, Some(write), words);
             }

@@ -139,6 +139,11 @@ impl World {
         Rc::new(world)
     }
 
+    /// All dead-letter queues, in the order of the redrives that each has.
+    pub(crate) fn dead_letter_queues(&self) -> impl Iterator<Item = &SimulatedQueue> {
+        [&self.letters].into_iter().chain(&self.ordered_letters)
+    }
+
     pub(crate) fn functions(&self) -> Rc<Functions> {
         self.functions.borrow().clone()
     }

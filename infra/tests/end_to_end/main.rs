@@ -25,4 +25,6 @@ mod redrive_faults;
 mod redrive_scale;
 mod rights;
 mod running;
+#[path = "../script.rs"]
+mod script;
 mod writes;

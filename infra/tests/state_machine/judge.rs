@@ -1,10 +1,10 @@
-use std::io::Write as _;
 use std::path::Path;
-use std::process::Stdio;
 
 use local::{Project, Tools};
 use messages::{Content, Event, ExecutionInput};
 use serde_json::{Value, json};
+
+use crate::script;
 
 /// What the state machine makes of one device state.
 #[derive(Debug)]
@@ -34,19 +34,10 @@ pub(crate) async fn judge(objects: &[(Way, String)]) -> Vec<Answer> {
 pub(crate) async fn ask(cases: &[Value]) -> Vec<Value> {
     let project = Project::find().unwrap();
     let jsonata = Tools::install_jsonata(&project).await.unwrap();
-    let mut node = jsonata
-        .script(&Path::new(env!("CARGO_MANIFEST_DIR")).join("state_machine/evaluate.mjs"))
-        .arg(project.root.join("infra/state-machine.asl.json"))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = node.stdin.take().unwrap();
-    stdin.write_all(&serde_json::to_vec(cases).unwrap()).unwrap();
-    drop(stdin);
-    let output = node.wait_with_output().unwrap();
-    assert!(output.status.success(), "evaluate.mjs: {}", output.status);
-    let answers: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("state_machine/evaluate.mjs");
+    let mut node = jsonata.script(&script);
+    node.arg(project.root.join("infra/state-machine.asl.json"));
+    let answers: Vec<Value> = script::ask(&mut node, &cases);
     assert_eq!(answers.len(), cases.len());
     answers
 }

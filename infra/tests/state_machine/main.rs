@@ -11,3 +11,5 @@
 mod judge;
 mod numbers;
 mod order;
+#[path = "../script.rs"]
+mod script;

@@ -16,6 +16,8 @@ mod functions;
 mod order;
 mod outputs;
 mod ratios;
+#[path = "../script.rs"]
+mod script;
 mod security;
 mod settings;
 mod signals;

@@ -134,6 +134,7 @@ async fn a_killed_environment_takes_no_place_with_it() {
         aws.step_functions().executions_run_for_ever();
         let killed = environment(&aws, limit(5));
         let batch = invoke(&aws, &killed, records(0..3));
+        // It is killed, unless it has come to its end before.
         timeout(Duration::from_millis(millis), batch).await.ok();
         drop(killed);
         sleep(EVENTUALLY).await;
