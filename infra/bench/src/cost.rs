@@ -18,7 +18,8 @@ const LAMBDA_GB_SECOND: f64 = 0.000_013_333_4;
 const SQS_REQUEST: f64 = 0.40;
 /// More for a queue whose messages have groups; for each request to it, to be on the safe side.
 const FAIR_QUEUE: f64 = 0.10;
-const S3_GET: f64 = 0.40;
+/// A `GetObject`, or a `HeadObject`.
+const S3_READ: f64 = 0.40;
 const PIPES_REQUEST: f64 = 0.40;
 /// A state transition of a STANDARD execution, and the executions of an EXPRESS machine by their
 /// number, assumed as those above: <https://aws.amazon.com/step-functions/pricing/>.
@@ -45,20 +46,20 @@ pub fn markdown(results: &Results) -> String {
     let (fair, plain) = ((SQS_REQUEST + FAIR_QUEUE) * requests, SQS_REQUEST * requests);
     let consumer = |case, calls| billed(results, case, Subject::Sluice, calls) / BATCH;
     let rows = [
-        ("Sluice", functions(Subject::Sluice), fair, S3_GET),
-        ("the same in Python", functions(Subject::Python), fair, S3_GET),
+        ("Sluice", functions(Subject::Sluice), fair, S3_READ),
+        ("the same in Python", functions(Subject::Python), fair, S3_READ),
         (
             "Sluice, by reference (the execution reads the object)",
             billed(results, Case::Forwarder, Subject::Sluice, 1)
-                + consumer(Case::ConsumerByReference, 1),
+                + consumer(Case::ConsumerByReference, 2),
             fair,
-            0.0,
+            S3_READ,
         ),
         (
             "S3 → queue → consumer, without the forwarder",
             consumer(Case::Consumer, 2),
             plain,
-            S3_GET,
+            S3_READ,
         ),
         (
             "S3 → queue → EventBridge Pipes, by reference; no ids, no deferral, no batch failures",
@@ -69,11 +70,11 @@ pub fn markdown(results: &Results) -> String {
     ];
     let mut text = String::from(
         "\n## Cost of a million uploads, in dollars\n\nUntil the execution is started; what the \
-         execution itself costs is the same for each row but by reference, and stands below. Billed durations: CPU \
-         time as measured above, on the 256/1,769 of a processor that 256 MB have, and 20 ms for \
-         each call to AWS (assumed), without cold starts. List prices of us-east-1, arm64, as \
-         quoted by others in 2026 (see src/cost.rs); without a forwarder there is no fair queuing \
-         between devices, which costs extra.\n\n\
+         execution itself costs is the same for each row but by reference, and stands below. Billed \
+         durations: CPU time as measured above, on the 256/1,769 of a processor that 256 MB have, \
+         and 20 ms for each call to AWS (assumed), without cold starts. List prices of us-east-1, \
+         arm64, as quoted by others in 2026 (see src/cost.rs); without a forwarder there is no \
+         fair queuing between devices, which costs extra.\n\n\
          | | Lambda or Pipes | SQS | S3 reads | sum |\n|---|---|---|---|---|\n",
     );
     for (what, compute, queue, reads) in rows.into_iter().filter(|row| row.1.is_finite()) {

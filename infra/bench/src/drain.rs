@@ -38,8 +38,9 @@ const BURST_LIMIT: Duration = Duration::from_mins(5);
 
 #[derive(Debug)]
 pub struct Drain {
-    /// Times of a warm batch of 1,000.
+    /// Times of a warm batch of 1,000, and how long the processor is busy with it.
     pub batch: Duration,
+    pub busy: Duration,
     pub batch_throttled: Duration,
     pub against_ideal: f64,
     pub throttled: f64,
@@ -91,20 +92,21 @@ pub async fn measure(places: &Places, aws: &Aws) -> Result<Drain> {
     let at_once = |program: Program| with(program, "START_CONCURRENCY", &AT_ONCE.to_string());
     let sluice = at_once(places.program(Subject::Sluice, Job::Consumer, aws)?);
     let python = at_once(places.program(Subject::Python, Job::Consumer, aws)?);
-    let (batch, memory) = large_batches(&sluice, aws, None).await.context("batch of 1,000")?;
+    let large = large_batches(&sluice, aws, None).await.context("batch of 1,000")?;
     let throttled = large_batches(&sluice, aws, Some(10)).await.context("throttled batch")?;
-    let (_, python_memory) = large_batches(&python, aws, None).await.context("Python")?;
+    let of_python = large_batches(&python, aws, None).await.context("Python")?;
     let burst = burst(places, aws).await?;
     let ideal = ideal();
     #[expect(clippy::cast_precision_loss, reason = "a ratio")]
-    let memory_ratio = python_memory as f64 / memory as f64;
+    let memory_ratio = of_python.memory as f64 / large.memory as f64;
     Ok(Drain {
-        batch,
-        batch_throttled: throttled.0,
-        against_ideal: batch.as_secs_f64() / ideal.as_secs_f64(),
-        throttled: throttled.0.as_secs_f64() / batch.as_secs_f64(),
+        batch: large.time,
+        busy: large.busy,
+        batch_throttled: throttled.time,
+        against_ideal: large.time.as_secs_f64() / ideal.as_secs_f64(),
+        throttled: throttled.time.as_secs_f64() / large.time.as_secs_f64(),
         memory_ratio,
-        memory,
+        memory: large.memory,
         burst,
     })
 }
@@ -120,32 +122,36 @@ fn with(mut program: Program, name: &str, value: &str) -> Program {
     program
 }
 
-/// Median time of a batch over open connections, and peak memory.
-async fn large_batches(
-    program: &Program,
-    aws: &Aws,
-    throttle_every: Option<u64>,
-) -> Result<(Duration, u64)> {
+/// A large batch over open connections: medians, and peak memory.
+struct Large {
+    time: Duration,
+    busy: Duration,
+    memory: u64,
+}
+
+async fn large_batches(program: &Program, aws: &Aws, throttle_every: Option<u64>) -> Result<Large> {
     let mut function = Function::start(program).await?;
     function.ready().await?;
-    let mut times = Vec::new();
+    let (mut times, mut busy) = (Vec::new(), Vec::new());
     for round in 0..=ROUNDS {
         aws.take_traffic();
         // The first one opens the connections.
         let throttle_every = throttle_every.filter(|_| round > 0);
         aws.behave(Behaviour { latency: LATENCY, throttle_every, quota: None });
         let event = events::sqs(round, BATCH, Content::ByReference);
+        let before = function.cpu()?;
         let (time, answer) = function.invoke(event).await?;
         ensure_complete(&answer)?;
         if round > 0 {
             times.push(time);
+            busy.push(function.cpu()? - before);
         }
     }
     aws.behave(Behaviour::default());
     aws.take_traffic();
     let memory = function.peak_memory()?;
     function.kill().await?;
-    Ok((median(times), memory))
+    Ok(Large { time: median(times), busy: median(busy), memory })
 }
 
 /// A queue as SQS keeps it, as far as a burst needs one: messages by the time that they become
@@ -290,11 +296,12 @@ impl Drain {
         _ = writeln!(
             text,
             "A warm consumer, a batch of {BATCH} messages, {AT_ONCE} at once, two calls of {} ms each: \
-             {:.0} ms, of which {} ms are ideal; with each tenth start throttled {:.0} ms. Peak \
-             memory {:.1} MB.\n",
+             {:.0} ms, of which {} ms are ideal, and the processor is busy for {:.0} ms; with each \
+             tenth start throttled {:.0} ms. Peak memory {:.1} MB.\n",
             LATENCY.as_millis(),
             milliseconds(self.batch),
             ideal().as_millis(),
+            milliseconds(self.busy),
             milliseconds(self.batch_throttled),
             Duration::from_micros(self.memory).as_secs_f64(),
         );

@@ -49,7 +49,10 @@ impl HttpConnector for Wire {
 
 /// One attempt of one call. Half of its latency lies before its effect and half behind, so that a
 /// caller that gives up, or is dropped, may do so before or after it.
-async fn answer(aws: &Aws, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
+pub(crate) async fn answer(
+    aws: &Aws,
+    request: HttpRequest,
+) -> Result<HttpResponse, ConnectorError> {
     let request = decode(request).await;
     if let Some(gate) = aws.gate() {
         return gate::answer(aws, gate, request).await;

@@ -44,6 +44,7 @@ mod http;
 mod lines;
 mod s3;
 mod samples;
+mod server;
 mod sqs;
 mod step_functions;
 mod world;

@@ -7,7 +7,8 @@ use std::{collections::BTreeSet, time::Duration};
 
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_sqs::{
-    error::ProvideErrorMetadata,
+    config::{Credentials, SharedCredentialsProvider},
+    error::{ProvideErrorMetadata, SdkError},
     operation::send_message_batch::SendMessageBatchOutput,
     types::{
         ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry,
@@ -16,6 +17,7 @@ use aws_sdk_sqs::{
         builders::SendMessageBatchRequestEntryBuilder as Builder,
     },
 };
+use platform::Settings;
 use testing::{Aws, Execution, Message, Object, SimulatedQueue, Status, Weather};
 use tokio::time::{Instant, advance};
 
@@ -516,4 +518,43 @@ fn the_same_seed_tells_the_same_story() {
         .filter_map(|line| line.split_once(' ').map(|(_, answer)| answer))
         .collect();
     assert!(answers.len() >= 4, "{answers:?}");
+}
+
+#[tokio::test]
+async fn over_http_there_is_the_same_aws() {
+    let aws = Aws::new();
+    aws.s3().has_bucket("b");
+    let endpoint = aws.is_served().await.expect("a port");
+    let lookup = |name: &str| match name {
+        "AWS_REGION" => Some("eu-west-1".into()),
+        "AWS_ENDPOINT_URL" => Some(endpoint.clone().into()),
+        _ => None,
+    };
+    let config = Settings::from_lookup(&lookup, platform::sdk_config).expect("set up");
+    let credentials = Credentials::builder().access_key_id("test").secret_access_key("test");
+    let credentials = credentials.provider_name("test").build();
+    let config = config
+        .into_builder()
+        .credentials_provider(SharedCredentialsProvider::new(credentials))
+        .build();
+
+    let (sqs, s3) = (aws_sdk_sqs::Client::new(&config), aws_sdk_s3::Client::new(&config));
+    let send = sqs.send_message_batch().queue_url(aws.work_queue().url());
+    let sent = send.entries(entry(0, "한글")).send().await.expect("an answer");
+    assert_eq!(sent.successful()[0].message_id(), aws.work_queue().messages()[0].id);
+    assert_eq!(aws.work_queue().messages()[0].body, "한글");
+
+    let key = "devices/한글 +1.json";
+    let put = s3.put_object().bucket("b").key(key).body(ByteStream::from_static(b"{}"));
+    put.send().await.expect("an answer");
+    assert_eq!(aws.s3().object("b", key).expect("an object").content, b"{}");
+    let read = s3.get_object().bucket("b").key(key).send().await.expect("an answer");
+    assert_eq!(read.body.collect().await.expect("its end").to_vec(), b"{}");
+
+    aws.when("GetObject").fails("NoSuchKey");
+    let error = s3.get_object().bucket("b").key(key).send().await.expect_err("an error");
+    assert_eq!(error.code(), Some("NoSuchKey"));
+    aws.when("GetObject").is_reset();
+    let error = s3.get_object().bucket("b").key(key).send().await.expect_err("an error");
+    assert!(matches!(error, SdkError::DispatchFailure(_)), "{error:?}");
 }
