@@ -7,9 +7,8 @@
 #![expect(clippy::print_stdout, reason = "a command line prints")]
 
 use std::{
-    convert::Infallible,
     error::Error,
-    fs,
+    fs, future,
     net::Ipv4Addr,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -19,7 +18,7 @@ use std::{
 
 use http_body_util::{BodyExt as _, Full};
 use hyper::{
-    Method, Request, Response,
+    Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
     server::conn::http1,
     service::service_fn,
@@ -32,7 +31,8 @@ use serde_json::{Value, json};
 use testing::{Attribute, Aws, Execution, Message, Object, Status};
 use tokio::{
     net::TcpListener,
-    sync::{Mutex, mpsc, oneshot},
+    sync::{Mutex, oneshot},
+    time::timeout,
 };
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -187,7 +187,7 @@ async fn run(function: &Path, job: &Job, number: usize) -> Result<Taken> {
         aws.s3().has_bucket(bucket);
     }
     (job.prepare)(&aws, number);
-    let (answered, answer) = oneshot::channel();
+    let (answered, mut answer) = oneshot::channel();
     let runtime = runtime_api(job.event.to_string(), answered).await?;
     let endpoint = aws.is_served().await?;
     let began = Instant::now();
@@ -213,15 +213,20 @@ async fn run(function: &Path, job: &Job, number: usize) -> Result<Taken> {
             ("UPLOAD_BUCKET", UPLOADS),
         ])
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
         .spawn()?;
-    let answer = answer.await;
+    let (outcome, answer) = loop {
+        if let Ok(answer) = timeout(Duration::from_secs(1), &mut answer).await {
+            break answer?;
+        }
+        if let Some(status) = child.try_wait()? {
+            return Err(format!("the function ended with {status} before it answered").into());
+        }
+    };
     let wall = began.elapsed();
     let taken = measure(&child);
     child.kill()?;
     child.wait()?;
     let (cpu, peak_mb) = taken?;
-    let (outcome, answer) = answer?;
     let answer: Value = serde_json::from_str(&answer)?;
     let dealt_with = match &answer[job.field] {
         Value::Object(by_reason) => by_reason.values().filter_map(Value::as_u64).sum(),
@@ -246,20 +251,19 @@ fn measure(child: &Child) -> Result<(Duration, f64)> {
     Ok((Duration::from_millis(ticks * 10), kib * 1_024.0 / 1e6))
 }
 
+/// The Lambda Runtime API for one event. A second one never comes.
 struct Api {
-    event: Mutex<mpsc::Receiver<String>>,
+    event: Mutex<Option<String>>,
     answered: Mutex<Option<oneshot::Sender<(String, String)>>>,
 }
 
-/// The Lambda Runtime API for one event: its address. What the function answers goes to `answered`.
+/// Serves it: the address. What the function answers goes to `answered`.
 async fn runtime_api(event: String, answered: oneshot::Sender<(String, String)>) -> Result<String> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let address = listener.local_addr()?.to_string();
+    let api =
+        Arc::new(Api { event: Mutex::new(Some(event)), answered: Mutex::new(Some(answered)) });
     tokio::spawn(async move {
-        let (send, receive) = mpsc::channel(1);
-        send.send(event).await.expect("room for one");
-        let answered = Mutex::new(Some(answered));
-        let api = Arc::new(Api { event: Mutex::new(receive), answered });
         while let Ok((stream, _)) = listener.accept().await {
             let api = Arc::clone(&api);
             tokio::spawn(async move {
@@ -277,28 +281,31 @@ async fn runtime_api(event: String, answered: oneshot::Sender<(String, String)>)
 async fn exchange(
     api: &Api,
     request: Request<Incoming>,
-) -> std::result::Result<Response<Full<Bytes>>, Infallible> {
-    if request.method() == Method::GET {
-        // After the one event, there is none until the function is ended.
-        let event = api.event.lock().await.recv().await.unwrap_or_default();
+) -> std::result::Result<Response<Full<Bytes>>, hyper::Error> {
+    let response = Response::builder();
+    let response = if request.method() == Method::GET {
+        let event = api.event.lock().await.take();
+        let event = match event {
+            Some(event) => event,
+            None => future::pending().await,
+        };
         let deadline = (Timestamp::now() + TIME).as_millisecond();
-        let response = Response::builder()
+        response
             .header("lambda-runtime-aws-request-id", "8476a536-e9f4-11e8-9739-2dfe598c3fcd")
             .header("lambda-runtime-deadline-ms", deadline)
             .header("lambda-runtime-invoked-function-arn", "arn:aws:lambda:eu-west-1:1:function:r")
             .header("lambda-runtime-trace-id", "Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700")
-            .body(Full::from(event));
-        return Ok(response.expect("a response"));
-    }
-    let outcome = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
-    let body = request.into_body().collect().await.expect("a body").to_bytes();
-    let body = String::from_utf8_lossy(&body).into_owned();
-    if let Some(answered) = api.answered.lock().await.take() {
-        answered.send((outcome, body)).ok();
-    }
-    let mut response = Response::new(Full::from("{\"status\":\"OK\"}"));
-    *response.status_mut() = hyper::StatusCode::ACCEPTED;
-    Ok(response)
+            .body(Full::from(event))
+    } else {
+        let outcome = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
+        let body = request.into_body().collect().await?.to_bytes();
+        let body = String::from_utf8_lossy(&body).into_owned();
+        if let Some(answered) = api.answered.lock().await.take() {
+            answered.send((outcome, body)).ok();
+        }
+        response.status(StatusCode::ACCEPTED).body(Full::from("{\"status\":\"OK\"}"))
+    };
+    Ok(response.expect("a response"))
 }
 
 /// Memory and calls over the number, side by side.

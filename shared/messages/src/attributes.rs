@@ -102,4 +102,11 @@ mod tests {
         }
         assert_eq!(ErrorClass::parse("DynamoDB.ThrottlingException"), None);
     }
+
+    #[test]
+    fn all_is_poison_but_what_has_waited_too_long() {
+        for class in ErrorClass::ALL {
+            assert_eq!(class.is_poison(), class.to_string() != "DeferredTooLong", "{class}");
+        }
+    }
 }

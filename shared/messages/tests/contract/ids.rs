@@ -27,6 +27,63 @@ fn the_version_decides_where_there_is_one() {
 }
 
 #[test]
+fn the_time_decides_where_nothing_else_does() {
+    let at = |name: &str, version: &str, time: &str| {
+        let body = notification("b", "k", (version != "").then_some(version), "");
+        let mut body: Value = serde_json::from_str(&body).expect("JSON");
+        body["Records"][0]["eventName"] = json!(name);
+        body["Records"][0]["eventTime"] = json!(format!("2026-11-20T21:00:{time}Z"));
+        body["Records"][0]["s3"]["object"].as_object_mut().expect("object").remove("sequencer");
+        event(&body.to_string()).id
+    };
+    // A version is written once, and restored from the archive as often as somebody asks for it.
+    assert_eq!(at("ObjectCreated:Put", "v1", "00.1"), at("ObjectCreated:Put", "v1", "01.1"));
+    let restored = "ObjectRestore:Completed";
+    assert_ne!(at(restored, "v1", "00.1"), at(restored, "v1", "01.1"));
+    // To the second, which is all that some routes tell.
+    assert_eq!(at(restored, "v1", "00.1"), at(restored, "v1", "00.2"));
+    assert_ne!(at("ObjectCreated:Put", "", "00.1"), at("ObjectCreated:Put", "", "01.1"));
+}
+
+#[test]
+fn an_id_is_forty_lowercase_digits_and_stands_for_its_bytes() {
+    let id = id("b", "k", None, "01");
+    let text = id.to_string();
+    assert_eq!((id.as_str(), text.len()), (text.as_str(), 40));
+    let hex: Vec<String> = id.to_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(hex.concat(), text);
+    assert_eq!(EventId::try_from(text.clone()).expect("an id"), id);
+    for other in [&text[1..], &text.to_uppercase(), &format!("g{}", &text[1..]), ""] {
+        let error = EventId::try_from(other.to_owned()).expect_err("refused").to_string();
+        assert!(error.contains(other), "{error}");
+    }
+}
+
+#[test]
+fn an_execution_name_tells_the_event_and_the_attempt() {
+    let mut event = event(&notification("b", "k", None, "01"));
+    for attempt in [0, 1, 12] {
+        event.attempt = attempt;
+        let read = Event::read_execution_name(&event.execution_name());
+        assert_eq!(read, Some((event.id.clone(), attempt)));
+    }
+    let id = event.id;
+    for other in [format!("{id}-r0"), format!("{id}-r"), format!("{id}-rx"), "other-r1".to_owned()]
+    {
+        assert_eq!(Event::read_execution_name(&other), None, "{other}");
+    }
+}
+
+#[test]
+fn what_is_forgiven_keeps_its_name_and_is_redriven_anew() {
+    let mut failed = event(&notification("b", "k", None, "01")).next_attempt();
+    failed.redrives = 5;
+    let forgiven = failed.clone().forgiven();
+    assert_eq!((forgiven.attempt, forgiven.restored, forgiven.redrives), (1, 1, 0));
+    assert_eq!(forgiven.execution_name(), failed.execution_name());
+}
+
+#[test]
 fn a_sequencer_is_compared_as_a_number() {
     let sequencer = |text| event(&notification("b", "k", None, text)).data.sequencer;
     assert_eq!(sequencer("55aed6"), Some("0000000000000000000000000055AED6".to_owned()));
