@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result};
 use crate::aws::Aws;
 use crate::cost::{self, MEMORY_OF_A_PROCESSOR_MB as WHOLE};
 use crate::lambda::Function;
-use crate::measure::{Case, WARM_UP, ensure_complete, median};
+use crate::measure::{Case, WARM_UP, ensure_complete, median, once};
 use crate::subject::{Places, Subject};
 
 /// `MemorySize` in MB. With the last of them, a function has one whole processor.
@@ -21,7 +21,7 @@ const SIZES: [u32; 4] = [128, 256, 512, WHOLE];
 /// How often the scheduler hands out a share, in microseconds. AWS does not say.
 const PERIOD: u32 = 20_000;
 
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 3;
 /// At most, and until they have taken so long: what is slower than that varies less.
 const INVOCATIONS: usize = 20;
 const LONG_ENOUGH: Duration = Duration::from_secs(2);
@@ -109,6 +109,7 @@ async fn one(
     subject: Subject,
     memory: u32,
 ) -> Result<Times> {
+    once(places, aws, case, subject).await?;
     let share = Share::of(memory)?;
     let program = places.program(subject, case.job(), aws)?;
     let mut function = Function::start(&program.trusting_aws_only()).await?;
