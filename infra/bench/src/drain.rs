@@ -144,7 +144,7 @@ async fn large_batches(program: &Program, aws: &Aws, throttle_every: Option<u64>
         ensure_complete(&answer)?;
         if round > 0 {
             times.push(time);
-            busy.push(function.cpu()? - before);
+            busy.push(function.cpu()?.saturating_sub(before));
         }
     }
     aws.behave(Behaviour::default());
