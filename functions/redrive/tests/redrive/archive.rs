@@ -67,6 +67,44 @@ async fn an_event_has_one_document_for_each_attempt_with_its_messages_in_it() {
     assert_eq!(document["class"], "NotJson");
 }
 
+/// A notification of two writes, one of the first of them, and the names of both.
+fn two_writes() -> (String, String, Vec<String>) {
+    let both = sample_json("s3-two-records.json");
+    let first = json!({ "Records": [both["Records"][0]] });
+    let events = messages::decode(&both.to_string());
+    let names = events.into_iter().map(|event| event.expect("an event").execution_name());
+    (both.to_string(), first.to_string(), names.collect())
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_letter_about_an_event_brings_its_other_events_into_the_document() {
+    let (both, first, names) = two_writes();
+    let stack = Stack::with([&first, &both].map(|body| letter_of(body).class("NotJson")));
+    stack.aws.answers_within(Duration::from_millis(10)..=Duration::from_millis(10));
+    assert_eq!(nightly(&stack).await.archived["NotJson"], 2);
+    let events = stack.document()["events"].as_array().cloned().expect("events");
+    let ids: Vec<&str> = events.iter().filter_map(|event| event["id"].as_str()).collect();
+    assert_eq!(ids, names);
+    assert_eq!(restore(&stack).await.restored, 1);
+    assert_eq!(stack.keys().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_document_knows_what_another_letter_of_its_event_has_sent() {
+    let (both, first, names) = two_writes();
+    let mut undecodable: Value = serde_json::from_str(&both).expect("JSON");
+    undecodable["Records"][1]["eventVersion"] = json!("3.1");
+    let letters = [letter_of(&first).class("NotJson"), letter_of(&undecodable.to_string())];
+    let stack = Stack::with(letters);
+    stack.aws.answers_within(Duration::from_millis(10)..=Duration::from_millis(10));
+    assert_eq!(nightly(&stack).await.archived.values().sum::<u64>(), 2);
+    let document = stack.document();
+    assert_eq!(document["redriven"], json!([names[0]]), "{document}");
+    assert_eq!(stack.keys().len(), 1);
+    restore(&stack).await;
+    assert_eq!(stack.keys().len(), 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_dies_again_after_a_restore_can_be_restored_again() {
     let poison = || Message::about("k").class("NotJson");
