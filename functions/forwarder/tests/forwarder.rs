@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use forwarder::{Config, Error, Forwarded, Forwarder};
-use platform::{Deadline, Metrics, Queue};
+use platform::{Deadline, MAX_MESSAGE_BYTES, Metrics, Queue};
 use serde_json::{Value, json};
 use testing::{Aws, Lines, notification, sample, sample_json};
 use tokio::time::Instant;
@@ -114,6 +114,46 @@ async fn an_event_that_no_message_can_hold_is_dead_lettered_with_a_reason() {
     let reason = letter.text("errorMessage").expect("reason");
     assert!(reason.ends_with("of which a queue takes 1048576"), "{reason}");
     assert!(letter.body.contains("devices/42/xxx"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_of_just_the_size_that_a_queue_takes_is_sent() {
+    let payload = |key_bytes: usize, e_tag_bytes: usize| {
+        let mut payload = notification(&"k".repeat(key_bytes));
+        payload["Records"][0]["s3"]["object"]["eTag"] = json!("e".repeat(e_tag_bytes));
+        payload.to_string()
+    };
+    let aws = Aws::new();
+    forward(&aws, &payload(1, 1)).await.expect("forwarded");
+    let missing = MAX_MESSAGE_BYTES - aws.work_queue().messages()[0].body.len();
+    // The key stands in a message twice.
+    let (key_bytes, e_tag_bytes) = (1 + missing / 2, 1 + missing % 2);
+    let answer = forward(&aws, &payload(key_bytes, e_tag_bytes)).await.expect("forwarded");
+    assert_eq!(answer, forwarded(1));
+    assert_eq!(aws.work_queue().messages()[1].body.len(), MAX_MESSAGE_BYTES);
+    let answer = forward(&aws, &payload(key_bytes, e_tag_bytes + 1)).await.expect("forwarded");
+    assert_eq!(answer, Forwarded { forwarded: 0, dead_lettered: 1 });
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_event_is_logged_with_its_id_and_what_became_of_it() {
+    let aws = Aws::new();
+    aws.work_queue().rejects("devices/7/한글+1.json");
+    let log = Lines::default();
+    let out = log.clone();
+    let guard = tracing::subscriber::set_default(platform::log_to(None, move || out.clone()));
+    forward(&aws, &sample("s3-two-records.json")).await.expect_err("one is not confirmed");
+    drop(guard);
+    let lines = log.read();
+    let with_id = lines.iter().filter(|line| line["event.id"].is_string());
+    let said: Vec<_> = with_id.map(|line| (&line["message"], &line["object.key"])).collect();
+    assert_eq!(
+        said,
+        [
+            (&json!("forwarded"), &json!("devices/42/state 2026-11-20T21:00:00Z.json")),
+            (&json!("not forwarded"), &json!("devices/7/한글+1.json")),
+        ]
+    );
 }
 
 #[tokio::test(start_paused = true)]
