@@ -164,12 +164,6 @@ fn unasked(error: &SdkError<DescribeExecutionError>) -> Result<ExecutionState, S
         Some("AccessDeniedException" | "InvalidArn" | "StateMachineTypeNotSupported") => {
             Ok(ExecutionState::Untold)
         }
-        _ if error
-            .as_service_error()
-            .is_some_and(DescribeExecutionError::is_execution_does_not_exist) =>
-        {
-            Ok(ExecutionState::Unknown)
-        }
         _ => Err(InWords(error).to_string()),
     }
 }
