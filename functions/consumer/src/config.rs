@@ -105,3 +105,72 @@ fn running_limit(settings: &Settings<'_>) -> Option<RunningLimit> {
     }
     Some(limit)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(settings: &[(&str, &str)]) -> Result<Config, String> {
+        let lookup = |name: &str| {
+            let machine = ("STATE_MACHINE_ARN", "arn:machine");
+            let mut all = settings.iter().chain([&machine]);
+            all.find(|(other, _)| *other == name).map(|(_, value)| value.into())
+        };
+        Settings::from_lookup(&lookup, Config::read).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_template() {
+        let config = read(&[]).expect("defaults");
+        assert_eq!(config.state_machine_arn, "arn:machine");
+        assert_eq!(config.inline_content, InlineContent::Required);
+        assert_eq!(config.inline_object_max_bytes, 245_760);
+        assert_eq!((config.start_concurrency, config.start_rate_per_second), (10, None));
+        assert_eq!(config.running_limit, None);
+        assert_eq!(config.backoff.base, Duration::from_secs(5));
+        assert_eq!(config.backoff.cap, Duration::from_mins(15));
+        assert_eq!(config.max_deferral, Duration::from_hours(72));
+        assert_eq!(config.group_key_segments, 2);
+    }
+
+    #[test]
+    fn every_setting_has_its_name() {
+        let config = read(&[
+            ("INLINE_OBJECT_MAX_BYTES", "1000"),
+            ("START_CONCURRENCY", "20"),
+            ("START_RATE_PER_SECOND", "30"),
+            ("DEFERRAL_BASE_SECONDS", "7"),
+            ("DEFERRAL_CAP_SECONDS", "70"),
+            ("MAX_DEFERRAL_HOURS", "336"),
+            ("GROUP_KEY_SEGMENTS", "3"),
+        ])
+        .expect("settings");
+        assert_eq!(config.inline_object_max_bytes, 1_000);
+        assert_eq!((config.start_concurrency, config.start_rate_per_second), (20, Some(30)));
+        assert_eq!(config.backoff.base, Duration::from_secs(7));
+        assert_eq!(config.backoff.cap, Duration::from_secs(70));
+        assert_eq!(config.max_deferral, Duration::from_hours(14 * 24));
+        assert_eq!(config.group_key_segments, 3);
+        for (text, content) in [
+            ("Required", InlineContent::Required),
+            ("Preferred", InlineContent::Preferred),
+            ("Never", InlineContent::Never),
+        ] {
+            let config = read(&[("INLINE_CONTENT", text)]).expect(text);
+            assert_eq!(config.inline_content, content);
+        }
+    }
+
+    #[test]
+    fn what_aws_would_refuse_is_refused_at_the_start() {
+        for (name, value) in [
+            ("INLINE_CONTENT", "Always"),
+            ("INLINE_OBJECT_MAX_BYTES", "245761"),
+            ("DEFERRAL_CAP_SECONDS", "901"),
+            ("MAX_DEFERRAL_HOURS", "337"),
+        ] {
+            let error = read(&[(name, value)]).expect_err("refused");
+            assert!(error.contains(name), "{error}");
+        }
+    }
+}
