@@ -107,6 +107,22 @@ async fn a_machine_of_the_users_gets_json_inline_and_all_else_by_reference() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_object_of_just_the_limit_is_inline_whether_or_not_its_event_tells_the_size() {
+    for tells_size in [true, false] {
+        for (size, is_inline) in [(1_000, true), (1_001, false)] {
+            let aws = Aws::new();
+            let content = format!("\"{}\"", "x".repeat(size - 2));
+            uploads(&aws, "k", content.as_bytes());
+            let record = record_of(|message| {
+                message["data"]["size"] = if tells_size { json!(size) } else { Value::Null };
+            });
+            let input = input_with(&aws, config(&aws), record).await;
+            assert_eq!(input["data"].get("content").is_some(), is_inline, "{size}, {tells_size}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn where_nothing_is_wanted_inline_nothing_is_read() {
     for (content, limit) in [(InlineContent::Never, 1_000), (InlineContent::Required, 0)] {
         let aws = Aws::new();
