@@ -140,10 +140,9 @@ async fn every_event_is_logged_with_its_id_and_what_became_of_it() {
     let aws = Aws::new();
     aws.work_queue().rejects("devices/7/한글+1.json");
     let log = Lines::default();
-    let out = log.clone();
-    let guard = tracing::subscriber::set_default(platform::log_to(None, move || out.clone()));
+    let captured = log.capture_log();
     forward(&aws, &sample("s3-two-records.json")).await.expect_err("one is not confirmed");
-    drop(guard);
+    drop(captured);
     let lines = log.read();
     let with_id = lines.iter().filter(|line| line["event.id"].is_string());
     let said: Vec<_> = with_id.map(|line| (&line["message"], &line["object.key"])).collect();

@@ -52,7 +52,7 @@ mod world;
 pub use aws::Aws;
 pub use fault::{Weather, When};
 pub use gate::{Gate, Sent, Trip, Way};
-pub use lines::Lines;
+pub use lines::{Captured, Lines};
 pub use s3::{Object, SimulatedS3};
 pub use samples::{E_TAG, message, notification, record, sample, sample_json};
 pub use sqs::{Attribute, Message, MoveTask, Moved, SimulatedQueue, WhenEntry};

@@ -59,6 +59,19 @@ async fn other_groups_are_tried_after_a_throttle_and_the_throttled_one_backs_off
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_group_backs_off_for_longer_the_more_often_it_was_received() {
+    let aws = Aws::with_fifo_queues();
+    aws.step_functions().throttles("a1");
+    let mut received_often = in_group("a1", "a");
+    received_often["attributes"]["ApproximateReceiveCount"] = json!("4");
+    assert_eq!(consume(&aws, vec![received_often]).await, ["a1"]);
+    let [shown] = aws.calls_of("ChangeMessageVisibilityBatch").try_into().expect("one call");
+    let seconds = shown["Entries"][0]["VisibilityTimeout"].as_u64().expect("seconds");
+    // Three doublings of 8 s.
+    assert!((32..=64).contains(&seconds), "{seconds}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_message_of_a_fifo_queue_is_given_up_by_the_age_of_its_first_receive() {
     let received = |hours: i64| {
         let mut record = in_group("a1", "a");

@@ -442,3 +442,40 @@ async fn an_execution_is_told_how_often_its_message_was_redriven() {
     assert!(consume(&aws, vec![redriven]).await.is_empty());
     assert_eq!(aws.step_functions().started()[0].input()["redrives"], 3);
 }
+
+#[tokio::test(start_paused = true)]
+async fn every_outcome_has_one_log_line_that_names_the_event() {
+    let aws = Aws::new();
+    uploads(&aws, "text", b"hello");
+    aws.step_functions().fails("broken", "SomethingNew");
+    aws.step_functions().throttles("throttled");
+    let mut records = ["a", "a", "text", "broken", "throttled"].map(record).to_vec();
+    for (id, name) in [("none", "s3-test-event.json"), ("two", "s3-two-records.json")] {
+        let mut other = record(id);
+        other["body"] = json!(sample(name));
+        records.push(other);
+    }
+    let log = Lines::default();
+    let captured = log.capture_log();
+    consume_in_sequence(&aws, records).await;
+    drop(captured);
+    let lines = log.read();
+    let said = |message: &str| {
+        let mut said = lines.iter().filter(|line| line["message"] == message);
+        let line = said.next().unwrap_or_else(|| panic!("no {message}: {lines:?}")).clone();
+        (line, said.count())
+    };
+    let a = message("a")["id"].clone();
+    for outcome in ["started", "duplicate"] {
+        let (line, others) = said(outcome);
+        assert_eq!((&line["event.id"], &line["execution.name"], others), (&a, &a, 0));
+        assert_eq!((&line["object.key"], &line["message.id"]), (&json!("a"), &json!("a")));
+    }
+    let (line, _) = said("dead-lettered");
+    assert_eq!((&line["level"], &line["error.class"]), (&json!("WARN"), &json!("NotJson")));
+    let (line, _) = said("deferred");
+    assert_eq!((&line["cause"], &line["object.key"]), (&json!("Throttled"), &json!("throttled")));
+    let (line, _) = said("failed");
+    assert_eq!((&line["level"], &line["object.key"]), (&json!("ERROR"), &json!("broken")));
+    assert_eq!((said("empty").1, said("split").1, said("split off").1), (0, 0, 1));
+}

@@ -236,10 +236,9 @@ async fn invoke_and_read_log(
     time: Duration,
 ) -> (Result<Answer, Error>, Vec<Value>) {
     let log = Lines::default();
-    let out = log.clone();
-    let guard = tracing::subscriber::set_default(platform::log_to(None, move || out.clone()));
+    let captured = log.capture_log();
     let answer = invoke_for(stack, request, time).await;
-    drop(guard);
+    drop(captured);
     (answer, log.read())
 }
 
