@@ -539,9 +539,9 @@ async fn over_http_there_is_the_same_aws() {
         .build();
 
     let (sqs, s3) = (aws_sdk_sqs::Client::new(&config), aws_sdk_s3::Client::new(&config));
-    let send = sqs.send_message_batch().queue_url(aws.work_queue().url());
-    let sent = send.entries(entry(0, "한글")).send().await.expect("an answer");
-    assert_eq!(sent.successful()[0].message_id(), aws.work_queue().messages()[0].id);
+    let batch = sqs.send_message_batch().queue_url(aws.work_queue().url());
+    let answer = batch.entries(entry(0, "한글")).send().await.expect("an answer");
+    assert_eq!(answer.successful()[0].message_id(), aws.work_queue().messages()[0].id);
     assert_eq!(aws.work_queue().messages()[0].body, "한글");
 
     let key = "devices/한글 +1.json";
