@@ -479,3 +479,13 @@ async fn every_outcome_has_one_log_line_that_names_the_event() {
     assert_eq!((&line["level"], &line["object.key"]), (&json!("ERROR"), &json!("broken")));
     assert_eq!((said("empty").1, said("split").1, said("split off").1), (0, 0, 1));
 }
+
+/// Only throttled starts wait for the turn that the consumer gives them.
+#[tokio::test(start_paused = true)]
+async fn a_start_that_breaks_once_is_tried_again_by_the_sdk() {
+    let aws = Aws::new();
+    aws.when("StartExecution").once().fails("InternalServerError");
+    assert!(consume(&aws, vec![record("k")]).await.is_empty());
+    assert_eq!((aws.count("StartExecution"), aws.step_functions().started().len()), (2, 1));
+    assert!(aws.work_queue().messages().is_empty(), "it is not deferred");
+}
