@@ -9,7 +9,6 @@
 use std::{
     error::Error,
     fs, future,
-    net::Ipv4Addr,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::Arc,
@@ -20,17 +19,13 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
-    server::conn::http1,
-    service::service_fn,
 };
-use hyper_util::rt::TokioIo;
 use jiff::{Timestamp, ToSpan as _};
 use messages::EventId;
 use plotters::{coord::Shift, prelude::*};
 use serde_json::{Value, json};
-use testing::{Attribute, Aws, Execution, Message, Object, Status};
+use testing::{Attribute, Aws, Execution, Message, Object, Status, serve};
 use tokio::{
-    net::TcpListener,
     sync::{Mutex, oneshot},
     time::timeout,
 };
@@ -188,7 +183,11 @@ async fn run(function: &Path, job: &Job, number: usize) -> Result<Taken> {
     }
     (job.prepare)(&aws, number);
     let (answered, mut answer) = oneshot::channel();
-    let runtime = runtime_api(job.event.to_string(), answered).await?;
+    let api = Arc::new(Api {
+        event: Mutex::new(Some(job.event.to_string())),
+        answered: Mutex::new(Some(answered)),
+    });
+    let runtime = serve(move |request| exchange(Arc::clone(&api), request)).await?.to_string();
     let endpoint = aws.is_served().await?;
     let began = Instant::now();
     let mut child = Command::new(function)
@@ -257,31 +256,10 @@ struct Api {
     answered: Mutex<Option<oneshot::Sender<(String, String)>>>,
 }
 
-/// Serves it: the address. What the function answers goes to `answered`.
-async fn runtime_api(event: String, answered: oneshot::Sender<(String, String)>) -> Result<String> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    let address = listener.local_addr()?.to_string();
-    let api =
-        Arc::new(Api { event: Mutex::new(Some(event)), answered: Mutex::new(Some(answered)) });
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let api = Arc::clone(&api);
-            tokio::spawn(async move {
-                let service = service_fn(|request| exchange(&api, request));
-                let connection =
-                    http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-                // It ends with the function.
-                connection.await.ok();
-            });
-        }
-    });
-    Ok(address)
-}
-
 async fn exchange(
-    api: &Api,
+    api: Arc<Api>,
     request: Request<Incoming>,
-) -> std::result::Result<Response<Full<Bytes>>, hyper::Error> {
+) -> std::result::Result<Response<Full<Bytes>>, Box<dyn Error + Send + Sync>> {
     let response = Response::builder();
     let response = if request.method() == Method::GET {
         let event = api.event.lock().await.take();
@@ -301,6 +279,7 @@ async fn exchange(
         let body = request.into_body().collect().await?.to_bytes();
         let body = String::from_utf8_lossy(&body).into_owned();
         if let Some(answered) = api.answered.lock().await.take() {
+            // Nobody listens any more if the function was found to have ended.
             answered.send((outcome, body)).ok();
         }
         response.status(StatusCode::ACCEPTED).body(Full::from("{\"status\":\"OK\"}"))

@@ -46,12 +46,11 @@ pub(crate) async fn run() -> Written {
     tokio::time::pause();
     let world = World { aws: Aws::at(NOW.parse().unwrap()), metrics: Lines::default() };
     let log = Lines::default();
-    let to_log = log.clone();
-    let guard = tracing::subscriber::set_default(platform::log_to(None, move || to_log.clone()));
+    let captured = log.capture_log();
     world.forward().await;
     world.consume().await;
     world.redrive().await;
-    drop(guard);
+    drop(captured);
     tokio::time::resume();
     let documents = world.aws.s3().objects(ARCHIVE).into_iter();
     let documents = documents.map(|object| {

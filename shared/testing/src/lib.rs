@@ -55,6 +55,7 @@ pub use gate::{Gate, Sent, Trip, Way};
 pub use lines::{Captured, Lines};
 pub use s3::{Object, SimulatedS3};
 pub use samples::{E_TAG, message, notification, record, sample, sample_json};
+pub use server::serve;
 pub use sqs::{Attribute, Message, MoveTask, Moved, SimulatedQueue, WhenEntry};
 pub use step_functions::{Execution, SimulatedStepFunctions, Status};
 pub use world::Call;

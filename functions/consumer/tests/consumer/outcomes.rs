@@ -1,5 +1,12 @@
 use super::*;
 
+/// A message whose body is this sample.
+fn holding(id: &str, name: &str) -> Value {
+    let mut record = record(id);
+    record["body"] = json!(sample(name));
+    record
+}
+
 #[tokio::test(start_paused = true)]
 async fn starts_one_execution_for_each_message_under_its_name() {
     let aws = Aws::new();
@@ -274,8 +281,7 @@ async fn a_failed_record_without_an_id_brings_the_whole_batch_back() {
 #[tokio::test(start_paused = true)]
 async fn a_message_of_several_events_is_split_into_one_for_each() {
     let aws = Aws::new();
-    let mut direct = record("direct");
-    direct["body"] = json!(sample("s3-two-records.json"));
+    let mut direct = holding("direct", "s3-two-records.json");
     direct["messageAttributes"] = json!({
         "redrives": { "stringValue": "2", "dataType": "Number" },
         "deferrals": { "stringValue": "9", "dataType": "Number" },
@@ -319,8 +325,7 @@ async fn of_a_message_that_is_decodable_in_part_both_parts_are_kept() {
 #[tokio::test(start_paused = true)]
 async fn a_message_without_an_event_is_acknowledged_and_counted_as_empty() {
     let aws = Aws::new();
-    let mut test = record("test");
-    test["body"] = json!(sample("s3-test-event.json"));
+    let test = holding("test", "s3-test-event.json");
     let metrics = Lines::default();
     assert!(consume_with(&aws, config(&aws), &metrics, event(&[test])).await.is_empty());
     assert!(aws.dead_letter_queue().messages().is_empty());
@@ -404,9 +409,7 @@ async fn every_message_is_counted_once_and_reasons_are_counted_beside() {
     aws.step_functions().throttles("throttled");
     let keys = ["a", "a", "b", "text", "broken", "throttled", "after"];
     let mut records = keys.map(record).to_vec();
-    let mut two = record("two");
-    two["body"] = json!(sample("s3-two-records.json"));
-    records.push(two);
+    records.push(holding("two", "s3-two-records.json"));
     let metrics = Lines::default();
     consume_with(&aws, in_sequence(&aws), &metrics, event(&records)).await;
     let lines = metrics.read();
@@ -450,11 +453,8 @@ async fn every_outcome_has_one_log_line_that_names_the_event() {
     aws.step_functions().fails("broken", "SomethingNew");
     aws.step_functions().throttles("throttled");
     let mut records = ["a", "a", "text", "broken", "throttled"].map(record).to_vec();
-    for (id, name) in [("none", "s3-test-event.json"), ("two", "s3-two-records.json")] {
-        let mut other = record(id);
-        other["body"] = json!(sample(name));
-        records.push(other);
-    }
+    records.push(holding("none", "s3-test-event.json"));
+    records.push(holding("two", "s3-two-records.json"));
     let log = Lines::default();
     let captured = log.capture_log();
     consume_in_sequence(&aws, records).await;
