@@ -33,8 +33,17 @@ pub struct Executions {
 pub(crate) struct Listed {
     pub(crate) name: String,
     pub(crate) status: ExecutionStatus,
-    pub(crate) started: Timestamp,
+    started: Timestamp,
     pub(crate) stopped: Option<Timestamp>,
+}
+
+impl Listed {
+    /// When it was the most recent one. A listing has the most recent ones first, and AWS leaves open
+    /// whether an execution that is over counts from its start or its end: whatever follows one that
+    /// was over by then has started before.
+    pub(crate) fn last_seen(&self) -> Timestamp {
+        self.stopped.unwrap_or(self.started)
+    }
 }
 
 /// A page of executions, and the token of the next one.

@@ -1,6 +1,6 @@
 //! Step Functions: executions of STANDARD state machines.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -65,6 +65,8 @@ pub(crate) struct State {
     end_by_key: BTreeMap<String, End>,
     /// How old what a listing shows is.
     listing_is_late_by: Duration,
+    /// Whether a listing has executions that are over where they ended, and not where they started.
+    lists_by_end: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -92,6 +94,7 @@ impl Default for State {
             end,
             end_by_key: BTreeMap::new(),
             listing_is_late_by: Duration::ZERO,
+            lists_by_end: false,
         }
     }
 }
@@ -165,6 +168,12 @@ impl SimulatedStepFunctions {
     /// A listing does not show what has happened in this time.
     pub fn listing_is_late_by(&self, time: Duration) {
         self.aws.world().step_functions.listing_is_late_by = time;
+    }
+
+    /// A listing has executions that are over in the order in which they ended, as the emulator's
+    /// has. AWS says that the most recent one is the first, and not of what.
+    pub fn lists_by_end(&self) {
+        self.aws.world().step_functions.lists_by_end = true;
     }
 
     /// How many executions run now.
@@ -386,21 +395,26 @@ pub(crate) fn serve(world: &mut World, request: &Request) -> Result<Value, Servi
 fn list(state: &State, request: &Request, now: Timestamp, listed_at_once: usize) -> Value {
     let most = request.input["maxResults"].as_u64().unwrap_or(100).min(MAX_LISTED);
     let most = usize::try_from(most).unwrap_or(usize::MAX).min(listed_at_once);
-    let mut executions: Vec<&Execution> = state.executions.values().collect();
-    executions.sort_by_key(|execution| std::cmp::Reverse((execution.started, &execution.name)));
-    // A token is the last execution of the page before, as those that start meanwhile are in front.
+    let position = |execution: &&Execution| {
+        let ended = execution.ended.filter(|ended| state.lists_by_end && *ended <= now);
+        (ended.unwrap_or(execution.started), execution.name.clone())
+    };
+    // A token is the position of the last execution of the page before, as those that start
+    // meanwhile are in front.
     let after = request.input["nextToken"].as_str();
-    let begin = after.and_then(|arn| executions.iter().position(|execution| execution.arn == arn));
+    let after = after.map(|token| serde_json::from_str(token).expect("a token of this listing"));
     let wanted = request.input["statusFilter"].as_str();
     let is_listed = |execution: &&Execution| {
         execution.started <= now
             && wanted.is_none_or(|status| execution.status_at(now).as_str() == status)
+            && after.as_ref().is_none_or(|after| position(execution) < *after)
     };
-    let rest = executions.into_iter().skip(begin.map_or(0, |last| last + 1));
-    let mut rest = rest.filter(is_listed);
-    let page: Vec<&Execution> = rest.by_ref().take(most).collect();
-    let token = page.last().filter(|_| rest.next().is_some()).map(|last| last.arn.clone());
-    let listed = page.iter().map(|execution| {
+    let mut executions: Vec<&Execution> = state.executions.values().filter(is_listed).collect();
+    executions.sort_by_cached_key(|execution| Reverse(position(execution)));
+    let is_last = executions.len() <= most;
+    executions.truncate(most);
+    let token = executions.last().filter(|_| !is_last).map(position);
+    let listed = executions.iter().map(|execution| {
         let mut listed = describe(execution, now);
         for detail in ["input", "inputDetails", "error", "cause"] {
             listed.as_object_mut().map(|listed| listed.remove(detail));
@@ -409,7 +423,7 @@ fn list(state: &State, request: &Request, now: Timestamp, listed_at_once: usize)
     });
     let mut answer = json!({ "executions": listed.collect::<Vec<_>>() });
     if let Some(token) = token {
-        answer["nextToken"] = json!(token);
+        answer["nextToken"] = json!(json!(token).to_string());
     }
     answer
 }

@@ -272,7 +272,7 @@ impl Reconciler<'_> {
         let executions = &self.redriver.executions;
         let (page, next) = self.patiently(async || executions.page(token.clone()).await).await?;
         let begin = progress.scope.since.saturating_sub(CLOCK_SKEW).unwrap_or(Timestamp::MIN);
-        let reaches_back = page.last().is_none_or(|last| last.started >= begin);
+        let reaches_back = page.last().is_none_or(|last| last.last_seen() >= begin);
         for listed in page {
             if let Some((id, fact)) = fact(&listed, self.now) {
                 progress.entries.note(&id, fact, self.now);

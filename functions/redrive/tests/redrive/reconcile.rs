@@ -1,5 +1,6 @@
 //! The ledger: what was written to the bucket, against what became of it.
 
+use jiff::SignedDuration;
 use messages::EventId;
 use proptest::prelude::*;
 use redrive::{Ledger, Missing};
@@ -138,6 +139,36 @@ async fn every_write_has_one_end_and_what_has_none_is_put_on_the_work_queue() {
     assert_eq!(stack.work().messages(), []);
     let next = reconcile(&stack, json!({ "fix": true })).await;
     assert_eq!((next.missing, next.succeeded, next.closed), (0, 3, true));
+}
+
+/// One that ran for days is listed before those that it outlived, if executions count from their end.
+#[tokio::test(start_paused = true)]
+async fn executions_are_listed_up_to_the_window_whichever_of_their_times_a_listing_follows() {
+    for lists_by_end in [true, false] {
+        let stack = stack();
+        stack.aws.s3().lists_at_once(1);
+        if lists_by_end {
+            stack.aws.step_functions().lists_by_end();
+        }
+        let written = stack.aws.now();
+        let days = |days: i64| SignedDuration::from_hours(24 * days);
+        stack.writes(&["first", "second"]);
+        for (name, started, ended) in [
+            ("outlives", written - days(2), written + days(1)),
+            (&*id_of("first"), written, written),
+            (&*id_of("second"), written, written),
+            ("older", written - days(3), written - days(3)),
+            ("oldest", written - days(4), written - days(4)),
+        ] {
+            let execution = Execution::new(name, "{}", started).ended(ended, Status::Succeeded);
+            stack.aws.step_functions().has(execution);
+        }
+        stack.reaches(LATER.parse().expect("a time")).await;
+        let ledger = reconcile(&stack, json!({ "since": written.to_string() })).await;
+        assert_eq!((ledger.succeeded, ledger.missing), (2, 0), "{lists_by_end}");
+        // And no further than the first that was over before the window.
+        assert_eq!(stack.aws.count("ListExecutions"), 4, "{lists_by_end}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
