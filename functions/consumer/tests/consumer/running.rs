@@ -72,6 +72,23 @@ async fn no_more_are_started_than_may_run_and_the_others_are_deferred_by_cause()
     assert_eq!((&cause["Cause"], &cause["Deferred"]), (&json!("RunningLimit"), &json!(7)));
 }
 
+/// The next answer would come too late, and the wait for it is billed.
+#[tokio::test(start_paused = true)]
+async fn who_has_no_time_for_another_question_is_deferred_at_once() {
+    let aws = Aws::new();
+    aws.step_functions().executions_run_for_ever();
+    let metrics = Lines::default();
+    let consumer = consumer(&aws, limited(&aws, limit(2)), &metrics);
+    let begin = Instant::now();
+    let soon = Deadline::at(begin + SHARE);
+    let answer = handle(&consumer, &aws, event(&records(0..2)), soon, now()).await;
+    assert!(answer.expect("an answer").batch_item_failures.is_empty());
+    assert_eq!((started(&aws), asked(&aws), deferred(&aws)), (1, 1, 1));
+    assert!(begin.elapsed() < SHARE / 2, "nobody has waited");
+    let cause = metrics.read().pop().expect("a line");
+    assert_eq!((&cause["Cause"], &cause["Deferred"]), (&json!("RunningLimit"), &json!(1)));
+}
+
 #[tokio::test(start_paused = true)]
 async fn without_a_limit_nobody_asks_how_many_run() {
     let aws = Aws::new();
@@ -181,6 +198,23 @@ async fn what_a_listing_does_not_show_yet_counts_where_it_was_started() {
     assert_eq!(started(&aws), 4);
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_a_listing_does_not_show_yet_is_not_shared_out_again() {
+    let aws = Aws::new();
+    aws.step_functions().executions_run_for_ever();
+    aws.step_functions().starts("other", "{}");
+    aws.step_functions().listing_is_late_by(EVENTUALLY.saturating_sub(SHARE));
+    sleep(EVENTUALLY).await;
+    let consumer = environment(&aws, limit(10));
+    invoke(&aws, &consumer, records(0..3)).await;
+    sleep(SHARE * 2).await;
+    // Six are free, and no time is left for a third question.
+    let soon = Deadline::at(Instant::now() + SHARE);
+    let ten = event(&records(10..20));
+    handle(&consumer, &aws, ten, soon, now()).await.expect("an answer");
+    assert_eq!((asked(&aws), started(&aws)), (2, 1 + 3 + 3));
+}
+
 /// The start rate spreads a batch over more time than its starts may wait for each other.
 #[tokio::test(start_paused = true)]
 async fn a_limit_and_a_start_rate_go_together() {
@@ -278,6 +312,8 @@ async fn what_is_refused_gives_its_place_to_the_next() {
     consume_with(&aws, config, &Lines::default(), event(&records(0..3))).await;
     assert_eq!(aws.step_functions().running(), 2);
     assert_eq!(aws.step_functions().tried_keys(), ["k0", "k2"]);
+    // Out of the share that the first answer gave.
+    assert_eq!(asked(&aws), 1);
 }
 
 #[tokio::test(start_paused = true)]
