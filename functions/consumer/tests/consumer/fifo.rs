@@ -6,6 +6,20 @@ fn in_group(key: &str, group: &str) -> Value {
     record
 }
 
+/// A record of group `a`: one message with an event about each of these keys.
+fn in_one_message(keys: &[&str]) -> Value {
+    let one = &sample_json("s3-two-records.json")["Records"][0];
+    let about = |key: &&str| {
+        let mut one = one.clone();
+        one["s3"]["object"]["key"] = json!(key);
+        one
+    };
+    let mut record = in_group("two", "a");
+    record["body"] =
+        json!(json!({ "Records": keys.iter().map(about).collect::<Vec<_>>() }).to_string());
+    record
+}
+
 fn two_groups() -> Vec<Value> {
     [("a1", "a"), ("b1", "b"), ("a2", "a"), ("b2", "b"), ("a3", "a")]
         .map(|(key, group)| in_group(key, group))
@@ -94,11 +108,7 @@ async fn a_message_of_a_fifo_queue_is_given_up_by_the_age_of_its_first_receive()
 
 #[tokio::test(start_paused = true)]
 async fn in_a_message_of_two_events_the_second_does_not_overtake_the_first() {
-    let mut two = sample_json("s3-two-records.json");
-    two["Records"][0]["s3"]["object"]["key"] = json!("first");
-    two["Records"][1]["s3"]["object"]["key"] = json!("second");
-    let mut record = in_group("two", "a");
-    record["body"] = json!(two.to_string());
+    let record = in_one_message(&["first", "second"]);
     let aws = Aws::with_fifo_queues();
     aws.step_functions().fails("first", "InternalFailure");
     assert_eq!(consume(&aws, vec![record.clone()]).await, ["two"]);
@@ -108,6 +118,26 @@ async fn in_a_message_of_two_events_the_second_does_not_overtake_the_first() {
     assert!(consume(&aws, vec![record]).await.is_empty());
     assert_eq!(aws.step_functions().started_keys(), ["first", "second"]);
     assert!(aws.work_queue().messages().is_empty(), "it is not split");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_with_one_new_execution_has_started_something() {
+    for (already, outcome) in [
+        (&[][..], "Started"),
+        (&["first"], "Started"),
+        (&["second"], "Started"),
+        (&["first", "second"], "Duplicate"),
+    ] {
+        let aws = Aws::with_fifo_queues();
+        let metrics = Lines::default();
+        let consumer = consumer(&aws, config(&aws), &metrics);
+        for keys in [already, &["first", "second"]] {
+            let records = event(&[in_one_message(keys)]);
+            let answer = handle(&consumer, &aws, records, deadline(), now()).await;
+            assert!(answer.expect("an answer").batch_item_failures.is_empty());
+        }
+        assert_eq!(metrics.read().pop().expect("a line")[outcome], 1, "{already:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -99,6 +99,24 @@ async fn what_has_no_turn_for_three_seconds_is_deferred() {
     assert!(aws.count("StartExecution") < 25, "{}", aws.count("StartExecution"));
 }
 
+/// The time of the batch is over when S3 has been waited for in vain.
+#[tokio::test(start_paused = true)]
+async fn what_will_have_no_turn_is_not_read() {
+    let aws = Aws::new();
+    let consumer = consumer(&aws, in_sequence(&aws), &Lines::default());
+    let records = |keys: &[&str]| event(&keys.iter().copied().map(record).collect::<Vec<_>>());
+    let handle = async |keys| {
+        handle(&consumer, &aws, records(keys), deadline(), now()).await.expect("an answer");
+    };
+    aws.step_functions().throttles("throttled");
+    handle(&["throttled"]).await;
+    aws.when("GetObject").about("slow").is_never_answered();
+    handle(&["slow", "unread"]).await;
+    assert_eq!(deferred_and_dead(&aws), (3, 0));
+    assert!(aws.s3().read_keys().contains(&"slow".to_owned()));
+    assert!(!aws.s3().read_keys().contains(&"unread".to_owned()));
+}
+
 #[tokio::test(start_paused = true)]
 async fn while_others_are_started_what_has_no_turn_comes_back_soon() {
     let aws = Aws::new();
@@ -452,7 +470,8 @@ async fn every_outcome_has_one_log_line_that_names_the_event() {
     uploads(&aws, "text", b"hello");
     aws.step_functions().fails("broken", "SomethingNew");
     aws.step_functions().throttles("throttled");
-    let mut records = ["a", "a", "text", "broken", "throttled"].map(record).to_vec();
+    aws.step_functions().panics("panic");
+    let mut records = ["a", "a", "text", "broken", "panic", "throttled"].map(record).to_vec();
     records.push(holding("none", "s3-test-event.json"));
     records.push(holding("two", "s3-two-records.json"));
     let log = Lines::default();
@@ -477,6 +496,8 @@ async fn every_outcome_has_one_log_line_that_names_the_event() {
     assert_eq!((&line["cause"], &line["object.key"]), (&json!("Throttled"), &json!("throttled")));
     let (line, _) = said("failed");
     assert_eq!((&line["level"], &line["object.key"]), (&json!("ERROR"), &json!("broken")));
+    let panicked = lines.iter().find(|line| line["object.key"] == "panic").expect("a line");
+    assert_eq!(panicked["error"], "panicked: as the test says");
     assert_eq!((said("empty").1, said("split").1, said("split off").1), (0, 0, 1));
 }
 

@@ -121,6 +121,10 @@ async fn every_answer_of_head_object_has_its_outcome() {
         aws.when("HeadObject").fails(code);
         assert_eq!(ended(&aws, large()).await, outcome, "{code}");
     }
+    let (aws, metrics) = (Aws::new(), Lines::default());
+    aws.when("HeadObject").fails("SlowDown");
+    consume_with(&aws, config(&aws), &metrics, event(&[large()])).await;
+    assert_eq!(metrics.read().pop().expect("a line")["Cause"], "Throttled");
     for (class, outcome) in [
         ("STANDARD_IA", Acknowledged),
         ("GLACIER_IR", Acknowledged),

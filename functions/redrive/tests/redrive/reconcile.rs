@@ -448,9 +448,34 @@ async fn what_the_services_refuse_for_a_while_is_asked_again() {
     let ledger = reconcile(&stack, json!({ "fix": true })).await;
     assert_eq!((ledger.missing, ledger.fixed), (3, 3));
 
-    stack.aws.when("ListObjectVersions").fails("AccessDenied");
-    let error = refusal(&stack, json!({})).await;
-    assert!(error.contains("AccessDenied"), "{error}");
+    stack.writes(&["unknown"]);
+    sleep(Duration::from_hours(2)).await;
+    for call in ["ReceiveMessage", "ListObjectVersions"] {
+        stack.aws.when(call).fails("AccessDenied");
+        let error = refusal(&stack, json!({})).await;
+        assert!(error.contains("AccessDenied"), "{call}: {error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_log_has_the_ledger_and_warns_of_what_is_missing() {
+    let stack = many(1).await;
+    for (fix, level, message, missing) in [
+        (false, "WARN", "reconcile found writes missing", 1),
+        (true, "WARN", "reconcile found writes missing", 1),
+        (true, "INFO", "reconcile done", 0),
+    ] {
+        let request = json!({ "mode": "reconcile", "fix": fix });
+        let time = Duration::from_mins(5);
+        let (_, lines) = invoke_and_read_log(&stack, &request, time).await;
+        let line = lines.iter().find(|line| line["message"] == message).expect("a line");
+        assert_eq!(line["level"], level);
+        let logged = line["ledger"].as_str().expect("a ledger");
+        let logged: Value = serde_json::from_str(logged).expect("JSON");
+        assert_eq!(logged["missing"], missing);
+        stack.work().is_consumed_after(Duration::ZERO);
+        sleep(Duration::from_mins(1)).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
