@@ -39,6 +39,15 @@ impl Deadline {
 mod tests {
     use super::*;
 
+    #[tokio::test(start_paused = true)]
+    async fn the_reserve_is_at_most_half_of_what_is_left() {
+        let end = Instant::now() + Duration::from_secs(10);
+        for (wanted, reserve) in [(2, 2), (5, 5), (8, 5)] {
+            let before = Deadline::at(end).before(Duration::from_secs(wanted));
+            assert_eq!(end - before, Duration::from_secs(reserve));
+        }
+    }
+
     #[test]
     fn a_deadline_that_has_passed_is_none() {
         let left = |deadline| {

@@ -67,7 +67,11 @@ mod tests {
     fn in_words(message: &str) -> String {
         let metadata = ErrorMetadata::builder().code("ValidationException").message(message);
         let error = SendMessageError::generic(metadata.build());
-        InWords(&SdkError::service_error(error, ())).to_string()
+        let error = SdkError::service_error(error, ());
+        let words = InWords(&error);
+        // Wherever an error is printed, a value is left out.
+        assert_eq!(format!("{words:?}"), words.to_string());
+        words.to_string()
     }
 
     #[test]
@@ -79,6 +83,8 @@ mod tests {
         for value in ["{\"pin\":1234}", "", "Value 'a' at 'b'", "' at '"] {
             assert_eq!(in_words(&quoting(value)), expected, "{value}");
         }
-        assert_eq!(in_words("' at 'x', Value 'y"), "ValidationException: ' at 'x', Value 'y");
+        for message in ["' at 'x', Value 'y", "Value ' at 'x"] {
+            assert_eq!(in_words(message), format!("ValidationException: {message}"));
+        }
     }
 }

@@ -198,6 +198,7 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Config;
 
     const NOW: &str = "2026-11-20T21:00:00Z";
 
@@ -247,6 +248,8 @@ mod tests {
     #[test]
     fn a_million_writes_take_26_megabytes() {
         assert_eq!(ENTRY_BYTES, 26);
+        // In a quarter of 256 MB.
+        assert_eq!(Config::most_entries_in(256), 2_581_110);
     }
 
     #[test]
