@@ -88,3 +88,17 @@ impl From<Error> for lambda_runtime::Diagnostic {
 fn as_json(report: &Report) -> String {
     serde_json::to_string(report).unwrap_or_else(|error| error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_sqs::operation::receive_message::ReceiveMessageError;
+
+    use super::*;
+
+    #[test]
+    fn a_call_that_cannot_even_be_made_does_not_pass_by_waiting() {
+        let error = SdkError::<ReceiveMessageError>::construction_failure("a setting is missing");
+        assert!(!may_pass(&error));
+        assert!(may_pass(&SdkError::<ReceiveMessageError>::timeout_error("no answer")));
+    }
+}

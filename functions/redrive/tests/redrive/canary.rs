@@ -234,6 +234,14 @@ async fn what_is_behind_a_letter_that_is_held_back_waits_with_it() {
     let report = nightly(&stack).await;
     assert_eq!((report.redriven, report.held_back), (2, 8));
     assert_eq!(stack.started_keys().await, ["k0", "k1"]);
+
+    // Only what is to be sent has an order.
+    let poison = letter("poison").group("g").class("NotJson");
+    let letters = ["canary", "behind"].map(|key| letter(key).group("g").class("Lasting"));
+    let stack = Stack::fifo(letters.into_iter().chain([poison])).canaries(1);
+    stack.aws.step_functions().execution_fails("canary", RUN, ERROR);
+    let report = nightly(&stack).await;
+    assert_eq!((report.redriven, report.held_back, report.archived.len()), (1, 1, 1));
 }
 
 #[tokio::test(start_paused = true)]

@@ -15,6 +15,33 @@ async fn line_of(stack: &Stack, request: &Value, time: Duration, message: &str) 
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_run_has_a_line_with_its_report() {
+    let is_well: GoesWrong<'_> = &|_| {};
+    let keeps_all: GoesWrong<'_> = &|stack| stack.dead().keeps_all();
+    let fails: GoesWrong<'_> =
+        &|stack| stack.aws.step_functions().executions_fail(Duration::ZERO, "E");
+    for (letters, goes_wrong, message, level) in [
+        (&["k"][..], is_well, "redrive done", "INFO"),
+        (&[], is_well, "redrive moved nothing", "INFO"),
+        (&["k"], keeps_all, "redrive left failures behind", "WARN"),
+        (
+            &["k", "l"],
+            fails,
+            "redrive held letters back, since their canaries came to nothing",
+            "WARN",
+        ),
+    ] {
+        let stack = Stack::with(letters.iter().map(|key| letter(key))).canaries(1);
+        goes_wrong(&stack);
+        let line = line_of(&stack, &json!({}), Duration::from_mins(15), message).await;
+        assert_eq!(line["level"], level);
+        let logged = line["report"].as_str().expect("a report");
+        let logged: Value = serde_json::from_str(logged).expect("JSON");
+        assert_eq!(logged["failed"], usize::from(message.contains("failures")));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_letter_that_is_deleted_has_a_line_that_says_why() {
     for (letter, message, level) in [
         (letter("k"), "redriven", "INFO"),
