@@ -177,6 +177,26 @@ mod tests {
     }
 
     #[test]
+    fn the_message_of_an_event_has_a_group_and_goes_out_once() {
+        let event = messages::decode(&testing::message("in/42/a.json").to_string());
+        let event = event.into_iter().next().expect("one").expect("an event");
+        let message = Message::of_event(&event, 2).expect("JSON");
+        assert_eq!(message.body, event.to_json().expect("JSON"));
+        assert_eq!(message.group_id.as_deref(), Some("in/42"));
+        assert_eq!(message.deduplication_id.as_deref(), Some(event.id.as_str()));
+    }
+
+    #[test]
+    fn a_reason_takes_the_room_that_is_left() {
+        let image = Attribute { data_type: "Binary".into(), text: None, binary: Some(vec![0; 3]) };
+        let attributes = [("n".to_owned(), image)].into();
+        let body = "b".repeat(MAX_MESSAGE_BYTES - 100);
+        let message = Message { body, attributes, ..Message::default() };
+        assert_eq!(message.size(), MAX_MESSAGE_BYTES - 100 + "n".len() + "Binary".len() + 3);
+        assert_eq!(message.dead_letter("C", &"x".repeat(200)).size(), MAX_MESSAGE_BYTES);
+    }
+
+    #[test]
     fn an_attribute_of_ours_finds_room_among_ten_others() {
         let attributes = (0..MAX_ATTRIBUTES).map(|n| (n.to_string(), Attribute::text("theirs")));
         let mut message = Message { attributes: attributes.collect(), ..Message::default() };

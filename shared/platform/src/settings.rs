@@ -158,7 +158,11 @@ mod tests {
 
     #[test]
     fn a_setting_that_cannot_be_read_is_named_with_its_value() {
-        let error = |value| read(Some(value)).expect_err("refused").to_string();
+        let error = |value| {
+            let error = read(Some(value)).expect_err("refused");
+            assert_eq!(format!("{error:?}"), error.to_string(), "as `main` prints it");
+            error.to_string()
+        };
         assert_eq!(
             error("ten"),
             r#"environment variable LIMIT is "ten": invalid digit found in string"#

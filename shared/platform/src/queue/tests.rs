@@ -69,6 +69,7 @@ async fn a_rejected_entry_in_a_200_is_an_error_of_that_message_only() {
         &results[..],
         [Ok(()), Err(SendError::Rejected { code, .. }), Ok(())] if code == "InvalidMessageContents"
     ));
+    assert_eq!(calls(&aws), 1, "it would be rejected again");
 }
 
 #[tokio::test(start_paused = true)]
@@ -107,6 +108,22 @@ async fn one_entry_for_which_the_call_is_refused_does_not_take_its_neighbours_al
     let results = work_queue(&aws).send(messages, in_a_minute()).await;
     assert!(matches!(&results[..], [Ok(()), Err(SendError::Call(_)), Ok(())]));
     assert_eq!(accepted(&aws), ["a", "c"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_refused_for_no_entry_is_not_made_for_each() {
+    let aws = Aws::new();
+    aws.when("SendMessageBatch").fails("AccessDenied");
+    let results = work_queue(&aws).send(vec![message("a"), message("b")], in_a_minute()).await;
+    assert!(matches!(&results[..], [Err(SendError::Call(_)), Err(SendError::Call(_))]));
+    assert_eq!(calls(&aws), 1);
+}
+
+#[test]
+fn a_batch_holds_as_much_as_sqs_takes() {
+    const HALF: usize = MAX_MESSAGE_BYTES / 2;
+    assert_eq!(batch_lengths(&[HALF, HALF, 1]), [2, 1]);
+    assert_eq!(batch_lengths(&[MAX_MESSAGE_BYTES + 1, 1]), [1, 1]);
 }
 
 #[tokio::test(start_paused = true)]
