@@ -70,3 +70,44 @@ fn time_zone(settings: &Settings<'_>) -> TimeZone {
         TimeZone::UTC
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(settings: &[(&str, &str)]) -> Config {
+        let lookup = |name: &str| {
+            let zone = ("TIME_ZONE", "Asia/Seoul");
+            let mut all = settings.iter().chain([&zone]);
+            all.find(|(other, _)| *other == name).map(|(_, value)| value.into())
+        };
+        Settings::from_lookup(&lookup, Config::read).expect("settings")
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_template() {
+        let config = read(&[]);
+        assert_eq!(config.time_zone.iana_name(), Some("Asia/Seoul"));
+        assert_eq!((config.max_messages, config.max_per_second), (None, None));
+        assert_eq!((config.max_redrives, config.canary_messages), (5, 3));
+        assert_eq!((config.group_key_segments, config.reconcile_days), (2, 7));
+        assert_eq!(config.most_entries, Config::most_entries_in(256));
+    }
+
+    #[test]
+    fn every_setting_has_its_name() {
+        let config = read(&[
+            ("MAX_MESSAGES", "1000"),
+            ("MAX_PER_SECOND", "10"),
+            ("MAX_REDRIVES", "6"),
+            ("CANARY_MESSAGES", "0"),
+            ("GROUP_KEY_SEGMENTS", "3"),
+            ("RECONCILE_DAYS", "30"),
+            ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "512"),
+        ]);
+        assert_eq!((config.max_messages, config.max_per_second), (Some(1_000), Some(10)));
+        assert_eq!((config.max_redrives, config.canary_messages), (6, 0));
+        assert_eq!((config.group_key_segments, config.reconcile_days), (3, 30));
+        assert_eq!(config.most_entries, Config::most_entries_in(512));
+    }
+}

@@ -67,6 +67,19 @@ async fn an_event_has_one_document_for_each_attempt_with_its_messages_in_it() {
     assert_eq!(document["class"], "NotJson");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_letter_that_is_archived_again_is_in_its_document_once() {
+    let stack = Stack::with([letter("k").class("NotJson")]);
+    stack.dead().keeps_all();
+    for night in 1..3 {
+        assert_eq!(nightly(&stack).await.failed, 1);
+        assert_eq!(stack.left().len(), 1);
+        let document = stack.archive().into_values().next().expect("a document");
+        assert_eq!(document["messages"].as_array().map(Vec::len), Some(1), "{night}");
+        sleep(Duration::from_hours(1)).await;
+    }
+}
+
 /// A notification of two writes, one of the first of them, and the names of both.
 fn two_writes() -> (String, String, Vec<String>) {
     let both = sample_json("s3-two-records.json");

@@ -209,12 +209,16 @@ async fn archiving_costs_a_tenth_of_a_delete_for_each_letter_with_canaries_too()
 }
 
 /// One group: five letters of a first class, then five of a second.
-fn one_group_of_two_classes() -> Stack {
-    let letters = (0..10).map(|n| {
+/// Ten letters of one group.
+fn two_classes() -> impl Iterator<Item = Message> {
+    (0..10).map(|n| {
         let class = if n < 5 { "First" } else { "Second" };
         letter(&format!("k{n}")).group("g").class(class)
-    });
-    Stack::fifo(letters).canaries(2)
+    })
+}
+
+fn one_group_of_two_classes() -> Stack {
+    Stack::fifo(two_classes()).canaries(2)
 }
 
 #[tokio::test(start_paused = true)]
@@ -234,6 +238,14 @@ async fn what_is_behind_a_letter_that_is_held_back_waits_with_it() {
     let report = nightly(&stack).await;
     assert_eq!((report.redriven, report.held_back), (2, 8));
     assert_eq!(stack.started_keys().await, ["k0", "k1"]);
+
+    // A standard queue has no order, whatever the groups.
+    let stack = Stack::with(two_classes()).canaries(2);
+    for n in 0..5 {
+        stack.aws.step_functions().execution_fails(&format!("k{n}"), RUN, ERROR);
+    }
+    let report = nightly(&stack).await;
+    assert_eq!((report.redriven, report.held_back), (7, 3));
 
     // Only what is to be sent has an order.
     let poison = letter("poison").group("g").class("NotJson");

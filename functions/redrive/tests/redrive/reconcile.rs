@@ -409,6 +409,9 @@ async fn a_document_is_no_end_of_what_was_sent_again() {
     stack.work().is_purged();
     let ledger = reconcile(&stack, json!({})).await;
     assert_eq!((ledger.archived, ledger.missing), (0, 1), "{ledger:?}");
+    // No document from before the window, which is a week, is about one of its writes.
+    let listing = stack.aws.calls_of("ListObjectsV2").pop().expect("a listing");
+    assert_eq!(listing["StartAfter"], "dead-letters/date=2026-11-17");
 }
 
 #[tokio::test(start_paused = true)]
