@@ -96,6 +96,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_code_of_the_moment_passes_whatever_its_status() {
+        let codes = ["ThrottlingException", "RequestThrottled", "RequestTimeout", "SlowDown"];
+        assert!(codes.into_iter().all(is_of_the_moment));
+        assert!(!is_of_the_moment("AccessDenied"));
+    }
+
+    #[test]
     fn a_call_that_cannot_even_be_made_does_not_pass_by_waiting() {
         let error = SdkError::<ReceiveMessageError>::construction_failure("a setting is missing");
         assert!(!may_pass(&error));

@@ -94,6 +94,7 @@ async fn canaries_that_the_work_queue_refuses_stop_the_run() {
     assert_eq!((report.stopped, report.failed, report.seen), (Stopped::Canary, 100, 100));
     assert!(report.moved_nothing);
     assert_eq!(stack.dead().visible(), 100);
+    assert_eq!(stack.metrics.read()[0]["CanaryFailed"], 100);
 }
 
 #[tokio::test(start_paused = true)]
@@ -132,6 +133,7 @@ async fn canaries_that_never_start_save_the_others() {
     let report = nightly(&stack).await;
     assert_eq!((report.redriven, report.stopped), (3, Stopped::Canary));
     assert_eq!(report.canary.expect("canaries").not_started, 3);
+    assert_eq!(stack.metrics.read()[0]["CanaryFailed"], 3);
     // What has not started soon is not waited for as long as what runs.
     assert!(begin.elapsed() < Duration::from_mins(2), "{:?}", begin.elapsed());
     assert_eq!((stack.work().messages().len(), stack.dead().visible()), (3, 97));

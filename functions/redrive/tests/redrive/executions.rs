@@ -50,6 +50,13 @@ async fn a_state_that_cannot_be_asked_for_now_leaves_the_letter() {
     let report = nightly(&stack).await;
     assert_eq!((report.redriven, report.failed), (1, 1));
     assert_eq!(stack.dead().visible(), 1);
+
+    // A throttle is waited out.
+    let stack = Stack::with([failed(&id("k"), "k")]);
+    let throttle = stack.aws.when("DescribeExecution").times(20);
+    throttle.fails("ThrottlingException");
+    let report = nightly(&stack).await;
+    assert_eq!((report.redriven, report.failed), (1, 0));
 }
 
 #[tokio::test(start_paused = true)]

@@ -48,6 +48,8 @@ async fn a_letter_that_is_always_refused_is_archived_before_it_expires() {
     assert!(message.starts_with("SQS would delete it at 2026-12-04T14:59:59.999Z"), "{message}");
     assert!(message.contains("InternalError"), "{message}");
     assert_eq!(document["events"][0]["data"]["key"], "refused-for-ever");
+    // In the first night that has no three whole days behind it.
+    assert_eq!(document["archivedAt"], night(11).to_string());
 }
 
 #[tokio::test(start_paused = true)]
