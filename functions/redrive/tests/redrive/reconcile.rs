@@ -415,6 +415,24 @@ async fn a_document_is_no_end_of_what_was_sent_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_ledger_reads_all_documents_and_only_if_it_has_to() {
+    let stack = stack();
+    let keys = ["a", "b", "c"];
+    stack.writes(&keys);
+    keys.into_iter().for_each(|key| stack.dead().has(letter_about(key, None).class("NotJson")));
+    redrive(&stack, &json!({})).await.expect("a run");
+    stack.reaches(LATER.parse().expect("a time")).await;
+    stack.aws.s3().lists_at_once(1);
+    let ledger = reconcile(&stack, json!({})).await;
+    assert_eq!((ledger.archived, ledger.closed), (3, true));
+
+    let read = stack.aws.count("GetObject");
+    keys.into_iter().for_each(|key| stack.execution(&id_of(key), Some(Status::Succeeded)));
+    let ledger = reconcile(&stack, json!({})).await;
+    assert_eq!((ledger.succeeded, stack.aws.count("GetObject")), (3, read));
+}
+
+#[tokio::test(start_paused = true)]
 async fn only_what_s3_notifies_of_is_an_upload() {
     let stack = stack();
     stack.writes(&["in/a.json", "in/a.txt", "out/a.json"]);
@@ -448,7 +466,13 @@ async fn letters_that_are_not_shown_may_be_about_what_has_no_end() {
 #[tokio::test(start_paused = true)]
 async fn what_the_services_refuse_for_a_while_is_asked_again() {
     let stack = many(3).await;
-    for call in ["ListObjectVersions", "ListExecutions", "ListObjectsV2", "GetQueueAttributes"] {
+    for call in [
+        "ListObjectVersions",
+        "ListExecutions",
+        "ListObjectsV2",
+        "ReceiveMessage",
+        "GetQueueAttributes",
+    ] {
         stack.aws.when(call).times(7).fails("ThrottlingException");
     }
     let ledger = reconcile(&stack, json!({ "fix": true })).await;
