@@ -419,7 +419,9 @@ async fn a_ledger_reads_all_documents_and_only_if_it_has_to() {
     let stack = stack();
     let keys = ["a", "b", "c"];
     stack.writes(&keys);
-    keys.into_iter().for_each(|key| stack.dead().has(letter_about(key, None).class("NotJson")));
+    for key in keys {
+        stack.dead().has(letter_about(key, None).class("NotJson"));
+    }
     redrive(&stack, &json!({})).await.expect("a run");
     stack.reaches(LATER.parse().expect("a time")).await;
     stack.aws.s3().lists_at_once(1);
@@ -427,7 +429,9 @@ async fn a_ledger_reads_all_documents_and_only_if_it_has_to() {
     assert_eq!((ledger.archived, ledger.closed), (3, true));
 
     let read = stack.aws.count("GetObject");
-    keys.into_iter().for_each(|key| stack.execution(&id_of(key), Some(Status::Succeeded)));
+    for key in keys {
+        stack.execution(&id_of(key), Some(Status::Succeeded));
+    }
     let ledger = reconcile(&stack, json!({})).await;
     assert_eq!((ledger.succeeded, stack.aws.count("GetObject")), (3, read));
 }
