@@ -493,13 +493,15 @@ async fn what_the_services_refuse_for_a_while_is_asked_again() {
 
 #[tokio::test(start_paused = true)]
 async fn the_log_has_the_ledger_and_warns_of_what_is_missing() {
+    const SINCE: &str = "2026-11-20T00:00:00Z";
     let stack = many(1).await;
     for (fix, level, message, missing) in [
         (false, "WARN", "reconcile found writes missing", 1),
         (true, "WARN", "reconcile found writes missing", 1),
         (true, "INFO", "reconcile done", 0),
     ] {
-        let request = json!({ "mode": "reconcile", "fix": fix });
+        let until = stack.aws.now().to_string();
+        let request = json!({ "mode": "reconcile", "fix": fix, "since": SINCE, "until": until });
         let time = Duration::from_mins(5);
         let (_, lines) = invoke_and_read_log(&stack, &request, time).await;
         let line = lines.iter().find(|line| line["message"] == message).expect("a line");
@@ -507,6 +509,8 @@ async fn the_log_has_the_ledger_and_warns_of_what_is_missing() {
         let logged = line["ledger"].as_str().expect("a ledger");
         let logged: Value = serde_json::from_str(logged).expect("JSON");
         assert_eq!(logged["missing"], missing);
+        assert_eq!((&logged["mode"], &logged["since"]), (&json!("reconcile"), &json!(SINCE)));
+        assert_eq!(logged["until"], until);
         stack.work().is_consumed_after(Duration::ZERO);
         sleep(Duration::from_mins(1)).await;
     }
