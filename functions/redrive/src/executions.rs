@@ -38,9 +38,9 @@ pub(crate) struct Listed {
 }
 
 impl Listed {
-    /// When it was the most recent one. A listing has the most recent ones first, and AWS leaves open
-    /// whether an execution that is over counts from its start or its end: whatever follows one that
-    /// was over by then has started before.
+    /// A listing has the most recent executions first, and AWS leaves open whether one that is over
+    /// counts from its start or from its end. Either way, what is listed behind it has started before
+    /// this.
     pub(crate) fn last_seen(&self) -> Timestamp {
         self.stopped.unwrap_or(self.started)
     }

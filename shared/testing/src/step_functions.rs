@@ -303,6 +303,12 @@ impl State {
         }
     }
 
+    /// Where an execution is in a listing, which has the highest first.
+    fn position<'e>(&self, execution: &'e Execution, now: Timestamp) -> (Timestamp, &'e str) {
+        let ended = execution.ended.filter(|ended| self.lists_by_end && *ended <= now);
+        (ended.unwrap_or(execution.started), &execution.name)
+    }
+
     /// <https://docs.aws.amazon.com/step-functions/latest/apireference/API_StartExecution.html>
     pub(crate) fn start(
         &mut self,
@@ -391,29 +397,28 @@ pub(crate) fn serve(world: &mut World, request: &Request) -> Result<Value, Servi
     }
 }
 
-/// The newest first: <https://docs.aws.amazon.com/step-functions/latest/apireference/API_ListExecutions.html>
+/// The most recent first: <https://docs.aws.amazon.com/step-functions/latest/apireference/API_ListExecutions.html>
 fn list(state: &State, request: &Request, now: Timestamp, listed_at_once: usize) -> Value {
     let most = request.input["maxResults"].as_u64().unwrap_or(100).min(MAX_LISTED);
     let most = usize::try_from(most).unwrap_or(usize::MAX).min(listed_at_once);
-    let position = |execution: &&Execution| {
-        let ended = execution.ended.filter(|ended| state.lists_by_end && *ended <= now);
-        (ended.unwrap_or(execution.started), execution.name.clone())
-    };
     // A token is the position of the last execution of the page before, as those that start
     // meanwhile are in front.
     let after = request.input["nextToken"].as_str();
-    let after = after.map(|token| serde_json::from_str(token).expect("a token of this listing"));
+    let after: Option<(Timestamp, String)> =
+        after.map(|token| serde_json::from_str(token).expect("a token of this listing"));
     let wanted = request.input["statusFilter"].as_str();
     let is_listed = |execution: &&Execution| {
         execution.started <= now
             && wanted.is_none_or(|status| execution.status_at(now).as_str() == status)
-            && after.as_ref().is_none_or(|after| position(execution) < *after)
+            && after
+                .as_ref()
+                .is_none_or(|(at, name)| state.position(execution, now) < (*at, name.as_str()))
     };
     let mut executions: Vec<&Execution> = state.executions.values().filter(is_listed).collect();
-    executions.sort_by_cached_key(|execution| Reverse(position(execution)));
+    executions.sort_by_key(|execution| Reverse(state.position(execution, now)));
     let is_last = executions.len() <= most;
     executions.truncate(most);
-    let token = executions.last().filter(|_| !is_last).map(position);
+    let token = executions.last().filter(|_| !is_last).map(|last| state.position(last, now));
     let listed = executions.iter().map(|execution| {
         let mut listed = describe(execution, now);
         for detail in ["input", "inputDetails", "error", "cause"] {

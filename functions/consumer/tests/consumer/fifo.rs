@@ -14,9 +14,9 @@ fn in_one_message(keys: &[&str]) -> Value {
         one["s3"]["object"]["key"] = json!(key);
         one
     };
+    let body = json!({ "Records": keys.iter().map(about).collect::<Vec<_>>() });
     let mut record = in_group("two", "a");
-    record["body"] =
-        json!(json!({ "Records": keys.iter().map(about).collect::<Vec<_>>() }).to_string());
+    record["body"] = json!(body.to_string());
     record
 }
 

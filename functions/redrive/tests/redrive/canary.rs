@@ -211,7 +211,6 @@ async fn archiving_costs_a_tenth_of_a_delete_for_each_letter_with_canaries_too()
 }
 
 /// One group: five letters of a first class, then five of a second.
-/// Ten letters of one group.
 fn two_classes() -> impl Iterator<Item = Message> {
     (0..10).map(|n| {
         let class = if n < 5 { "First" } else { "Second" };
@@ -233,19 +232,20 @@ async fn a_canary_does_not_overtake_a_letter_of_its_group() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_behind_a_letter_that_is_held_back_waits_with_it() {
+    let first_fails = |stack: &Stack| {
+        for n in 0..5 {
+            stack.aws.step_functions().execution_fails(&format!("k{n}"), RUN, ERROR);
+        }
+    };
     let stack = one_group_of_two_classes();
-    for n in 0..5 {
-        stack.aws.step_functions().execution_fails(&format!("k{n}"), RUN, ERROR);
-    }
+    first_fails(&stack);
     let report = nightly(&stack).await;
     assert_eq!((report.redriven, report.held_back), (2, 8));
     assert_eq!(stack.started_keys().await, ["k0", "k1"]);
 
     // A standard queue has no order, whatever the groups.
     let stack = Stack::with(two_classes()).canaries(2);
-    for n in 0..5 {
-        stack.aws.step_functions().execution_fails(&format!("k{n}"), RUN, ERROR);
-    }
+    first_fails(&stack);
     let report = nightly(&stack).await;
     assert_eq!((report.redriven, report.held_back), (7, 3));
 

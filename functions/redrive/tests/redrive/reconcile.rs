@@ -1,6 +1,5 @@
 //! The ledger: what was written to the bucket, against what became of it.
 
-use jiff::SignedDuration;
 use messages::EventId;
 use proptest::prelude::*;
 use redrive::{Ledger, Missing};
@@ -151,7 +150,7 @@ async fn executions_are_listed_up_to_the_window_whichever_of_their_times_a_listi
             stack.aws.step_functions().lists_by_end();
         }
         let written = stack.aws.now();
-        let days = |days: i64| SignedDuration::from_hours(24 * days);
+        let days = |days: i64| (24 * days).hours();
         stack.writes(&["first", "second"]);
         for (name, started, ended) in [
             ("outlives", written - days(2), written + days(1)),
