@@ -221,6 +221,16 @@ mod tests {
         assert_eq!(listed(&[range("m", "n")]), [range("", "f"), range("n", "")]);
     }
 
+    #[test]
+    fn the_key_of_a_cut_belongs_to_the_range_below_it() {
+        let holds = |range: Range| ["a", "b", "c", "d"].map(|key| range.holds(key));
+        assert_eq!(holds(range("", "b")), [true, true, false, false]);
+        assert_eq!(holds(range("b", "c")), [false, false, true, false]);
+        // The other versions of a key are listed behind the first ones.
+        let after = Place { key: Some("b".to_owned()), version_id: Some("v".to_owned()) };
+        assert_eq!(holds(Range { after, ..range("", "c") }), [true, true, true, false]);
+    }
+
     /// How many rounds it takes to list keys, and how many calls, with so many keys a page. Each is
     /// listed once.
     fn listed(keys: &[String], page: usize) -> (usize, usize) {

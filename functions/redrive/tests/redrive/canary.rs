@@ -123,6 +123,39 @@ async fn what_is_received_with_the_canaries_costs_no_call_of_its_own() {
     }
 }
 
+/// How many letters are not in hand while the canaries run.
+async fn not_in_hand(letters: impl IntoIterator<Item = Message>) -> usize {
+    let stack = Stack::with(letters).canaries(3);
+    stack.aws.step_functions().executions_succeed(Duration::from_mins(1));
+    let halfway = async {
+        sleep(Duration::from_secs(30)).await;
+        stack.dead().visible()
+    };
+    let (report, left) = tokio::join!(nightly(&stack), halfway);
+    assert_eq!((report.failed, stack.left().len()), (0, 0));
+    left
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_letters_are_in_hand_than_memory_has_room_for() {
+    assert_eq!(not_in_hand((0..300).map(|n| letter(&format!("k{n:03}")))).await, 200);
+    // No more are received when eight mebibytes are in hand.
+    let large = |n: u32| {
+        let body = message(&format!("k{n:03}")).to_string();
+        letter_of(&format!("{body}{}", " ".repeat(500_000)))
+    };
+    assert_eq!(not_in_hand((0..50).map(large)).await, 30);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_letter_whose_execution_has_succeeded_since_is_no_refused_canary() {
+    let stack = Stack::with([failed(&id("k"), "k")]).canaries(3);
+    let execution = execution(&stack, "k").ended(now(), Status::Succeeded);
+    stack.aws.step_functions().has(execution);
+    let report = nightly(&stack).await;
+    assert_eq!((report.succeeded, report.stopped), (1, Stopped::Empty));
+}
+
 #[tokio::test(start_paused = true)]
 async fn canaries_that_never_start_save_the_others() {
     let letters = (0..100).map(|n| letter(&format!("k{n:03}")).class("DeferredTooLong"));
@@ -145,6 +178,37 @@ async fn canaries_are_watched_for_longer_than_the_machine_itself_retries() {
     stack.aws.step_functions().executions_fail(Duration::from_secs(183), ERROR);
     let report = nightly(&stack).await;
     assert_eq!((report.redriven, report.stopped), (3, Stopped::Canary));
+}
+
+#[tokio::test(start_paused = true)]
+async fn canaries_that_run_are_watched_on_where_others_have_not_started() {
+    let mut stack = Stack::with((0..10).map(|n| letter(&format!("k{n}"))));
+    // Nobody consumes them, and the first one's execution runs already.
+    stack.config.canary_messages = 2;
+    let end = now() + SignedDuration::from_secs(183);
+    stack.aws.step_functions().has(execution(&stack, "k0").ended(end, Status::Failed));
+    let report = nightly(&stack).await;
+    assert_eq!((report.redriven, report.stopped), (2, Stopped::Canary));
+    let canary = report.canary.expect("canaries");
+    assert_eq!((canary.failed, canary.not_started), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_without_time_for_its_canaries_leaves_what_it_has_in_hand_to_the_next() {
+    let request = sample_json("scheduled-event.json");
+    // More canaries than go in one batch.
+    let letters = (0..100).map(|n| letter(&format!("k{n:03}")).class(&format!("E{}", n % 5)));
+    let slow = Stack::with(letters).canaries(3).at_most_per_second(1);
+    let report = redrive_for(&slow, &request, Duration::from_secs(12)).await.expect("a report");
+    assert_eq!((report.redriven, report.stopped), (10, Stopped::Deadline));
+    assert_eq!((report.seen, report.released, slow.dead().visible()), (10, 90, 90));
+
+    // Nobody says in time how they are doing.
+    let silent = many_with_canaries(3);
+    silent.aws.when("DescribeExecution").is_never_answered();
+    let report = redrive_for(&silent, &request, Duration::from_mins(1)).await.expect("a report");
+    assert_eq!((report.redriven, report.stopped), (3, Stopped::Deadline));
+    assert_eq!((report.seen, report.released, silent.dead().visible()), (3, 97, 97));
 }
 
 #[tokio::test(start_paused = true)]
@@ -256,6 +320,19 @@ async fn what_is_behind_a_letter_that_is_held_back_waits_with_it() {
     stack.aws.step_functions().execution_fails("canary", RUN, ERROR);
     let report = nightly(&stack).await;
     assert_eq!((report.redriven, report.held_back, report.archived.len()), (1, 1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_goes_to_the_archive_waits_for_nothing_ahead_of_it() {
+    // So many that the last group is received after the canary.
+    let lasting = |key: &str, group: &str| letter(key).group(group).class("Lasting");
+    let hand = (0..100).map(|n| lasting(&format!("k{n:03}"), &format!("g{}", n / 10)));
+    let poison = letter("poison").group("last").class("NotJson");
+    let letters = hand.chain([lasting("ahead", "last"), poison]);
+    let stack = Stack::fifo(letters).canaries(1);
+    stack.aws.step_functions().executions_fail(RUN, ERROR);
+    let report = nightly(&stack).await;
+    assert_eq!((report.redriven, report.held_back, report.archived.len()), (1, 100, 1));
 }
 
 #[tokio::test(start_paused = true)]

@@ -219,6 +219,26 @@ async fn a_letter_that_is_shown_twice_is_deleted_by_its_newest_receipt() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_letter_that_was_not_deleted_is_deleted_when_it_is_shown_again() {
+    for (rejections, left) in [(3, 0), (6, 1)] {
+        let letters = (0..20).map(|n| letter(&format!("k{n:02}")).group(&format!("g{n}")));
+        let stack = Stack::fifo(letters);
+        stack.dead().shows_twice("message-5");
+        // Each deletion is tried three times.
+        stack.dead().when_deleting().about("k05").times(rejections).is_rejected();
+        let request = sample_json("scheduled-event.json");
+        let (answer, log) = invoke_and_read_log(&stack, &request, Duration::from_mins(15)).await;
+        let report = report(answer.expect("a report"));
+        assert_eq!((report.redriven, report.failed, report.seen), (19, 1, 20));
+        assert_eq!((stack.left().len(), stack.dead().visible()), (left, left));
+        assert_eq!(stack.keys().len(), 20);
+        let message = "a letter that was confirmed earlier is not deleted";
+        let logged = log.iter().filter(|line| line["message"] == message).count();
+        assert_eq!(logged, left, "{log:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_empty_answer_while_sqs_hides_all_it_may_is_not_the_end_of_the_queue() {
     let stack = Stack::with([letter("a")]);
     stack.dead().has_in_flight_elsewhere(119_900);

@@ -133,9 +133,20 @@ async fn a_dry_run_counts_the_classes_and_names_the_first_objects() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_dry_run_names_no_more_classes_than_a_person_reads() {
+    let letters = (0..120).map(|n| letter(&format!("k{n}")).class(&format!("E{:02}", n % 60)));
+    let stack = Stack::fifo(letters);
+    let report = redrive(&stack, &json!({ "dryRun": true })).await.expect("a report");
+    let named = (0..50).map(|n| (format!("E{n:02}"), 2));
+    assert_eq!(report.classes, named.chain([("other".to_owned(), 20)]).collect());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_dry_run_counts_the_classes_of_what_it_selects() {
-    let stack = Stack::with([letter("devices/1").class("E"), letter("other").class("NotJson")]);
-    let request = json!({ "dryRun": true, "keyPrefix": "devices/" });
+    let new = letter("devices/2").class("New").sent("2026-11-20T20:59:00Z");
+    let other = letter("other").class("NotJson");
+    let stack = Stack::with([letter("devices/1").class("E"), other, new]);
+    let request = json!({ "dryRun": true, "keyPrefix": "devices/", "olderThanHours": 1 });
     let report = redrive(&stack, &request).await.expect("a report");
     assert_eq!(report.classes, [("E".to_owned(), 1)].into());
 }

@@ -15,7 +15,7 @@ mod sorting;
 
 use std::{collections::BTreeMap, time::Duration};
 
-use jiff::{Timestamp, ToSpan};
+use jiff::{SignedDuration, Timestamp, ToSpan};
 use platform::{Deadline, MAX_MESSAGE_BYTES, Metrics, Queue, Settings};
 use redrive::{
     Answer, Archive, Config, DeadLetterQueue, Error, Executions, Redriver, Report, Stopped, Uploads,

@@ -206,6 +206,59 @@ async fn a_restore_can_be_tried_bounded_and_slowed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_input_that_was_read_when_it_was_archived_is_all_that_there_is_to_restore() {
+    let change = "step-functions-status-timed-out-without-input.json";
+    let arn = sample_json(change)["detail"]["executionArn"].as_str().expect("an ARN").to_owned();
+    let name = arn.rsplit(':').next().expect("a name");
+    let mut input = message("large");
+    input["id"] = json!(name);
+    let execution = Execution::new(name, &input.to_string(), now());
+    let execution = Execution { arn: arn.clone(), ..execution };
+    let half = sample("s3-two-records.json").replacen("\"2.1\"", "\"3.1\"", 1);
+    let whole = Restored { restored: 1, ..Restored::default() };
+    let in_part = Restored { restored_in_part: 1, ..Restored::default() };
+    for (body, expected) in [(sample(change), whole), (half, in_part)] {
+        let stack = Stack::with([letter_of(&body)]);
+        stack.aws.step_functions().has(execution.clone().ended(now(), Status::TimedOut));
+        redrive(&stack, &json!({ "mode": "archive" })).await.expect("a report");
+        let request = json!({ "mode": "restore", "prefix": "dead-letters/" });
+        let answer = invoke(&stack, &request).await.expect("an answer");
+        assert_eq!(counts(answer), expected, "{body}");
+    }
+}
+
+/// Twelve archived messages.
+async fn archived_dozen() -> Stack {
+    let stack = Stack::with((0..12).map(|n| letter(&format!("k{n:02}")).class("NotJson")));
+    assert_eq!(nightly(&stack).await.archived["NotJson"], 12);
+    stack
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restore_without_time_for_all_leaves_the_rest_to_the_next() {
+    let stack = archived_dozen().await;
+    let slowly = json!({ "mode": "restore", "prefix": "dead-letters/", "maxPerSecond": 1 });
+    let one = invoke_for(&stack, &slowly, Duration::from_secs(10)).await.expect("an answer");
+    let one = counts(one);
+    assert!((1..12).contains(&one.restored), "{one:?}");
+    assert_eq!(one.left, 12 - one.restored);
+    assert_eq!(stack.work().messages().len() as u64, one.restored);
+    let other = counts(invoke(&stack, &slowly).await.expect("an answer"));
+    assert_eq!((other.restored, other.restored_before), (one.left, one.restored));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restore_says_what_is_wrong_with_the_first_that_fail() {
+    let stack = archived_dozen().await;
+    stack.work().rejects_all();
+    let request = json!({ "mode": "restore", "prefix": "dead-letters/" });
+    let answer = invoke(&stack, &request).await.expect("an answer");
+    let Answer::Restored(restored) = answer else { panic!("{answer:?}") };
+    assert_eq!((restored.failed, restored.problems.len()), (12, 10));
+    assert_eq!(restored.summary, "0 restored, 12 failed");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_restore_says_what_is_wrong_with_a_key_or_a_prefix() {
     let stack = archived().await;
     for (request, problem) in [

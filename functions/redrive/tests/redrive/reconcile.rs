@@ -294,6 +294,8 @@ async fn a_bucket_that_does_not_fit_into_memory_is_compared_part_by_part() {
     let ledger = reconcile(&stack, json!({ "fix": true })).await;
     assert_eq!((ledger.versions, ledger.succeeded), (3_500, 1_750));
     assert_eq!((ledger.missing, ledger.fixed, stack.events().len()), (1_750, 1_750, 1_750));
+    let summary = "3500 written, 1750 succeeded, 1750 missing, 1750 of them put on the work queue";
+    assert_eq!(ledger.summary, summary);
     assert!(stack.aws.count("ListExecutions") >= 4 * 2);
 }
 
@@ -458,12 +460,17 @@ async fn only_what_s3_notifies_of_is_an_upload() {
 
 #[tokio::test(start_paused = true)]
 async fn letters_that_are_not_shown_may_be_about_what_has_no_end() {
-    let stack = stack();
-    stack.writes(&["a"]);
-    stack.dead().has_in_flight_elsewhere(1);
-    sleep(Duration::from_hours(2)).await;
-    let ledger = reconcile(&stack, json!({})).await;
-    assert_eq!((ledger.dead_letters, ledger.waiting, ledger.missing), (0, 1, 0));
+    for is_refused in [false, true] {
+        let stack = stack();
+        stack.writes(&["a"]);
+        stack.dead().has_in_flight_elsewhere(1);
+        if is_refused {
+            stack.dead().when("ReceiveMessage").fails("OverLimit");
+        }
+        sleep(Duration::from_hours(2)).await;
+        let ledger = reconcile(&stack, json!({})).await;
+        assert_eq!((ledger.dead_letters, ledger.waiting, ledger.missing), (0, 1, 0));
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -513,6 +520,18 @@ async fn the_log_has_the_ledger_and_warns_of_what_is_missing() {
         stack.work().is_consumed_after(Duration::ZERO);
         sleep(Duration::from_mins(1)).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_log_and_the_answer_name_the_first_of_many_missing_writes() {
+    let stack = many(1_001).await;
+    let request = json!({ "mode": "reconcile" });
+    let (answer, lines) = invoke_and_read_log(&stack, &request, Duration::from_mins(15)).await;
+    let found = ledger(answer.expect("a ledger"));
+    assert_eq!((found.missing, found.first_missing.len()), (1_001, 20));
+    assert_eq!(found.summary, "1001 written, 1001 missing");
+    let message = "a write is missing: it has no execution, no dead letter and no document";
+    assert_eq!(lines.iter().filter(|line| line["message"] == message).count(), 1_000);
 }
 
 #[tokio::test(start_paused = true)]
