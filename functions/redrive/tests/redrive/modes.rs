@@ -1,6 +1,9 @@
 use redrive::{Moved, Restored};
 
-use super::*;
+use super::{
+    sorting::{WITHOUT_INPUT, has_execution_without_input},
+    *,
+};
 
 fn many(count: usize) -> Stack {
     Stack::with((0..count).map(|n| letter(&format!("k{n:04}"))))
@@ -207,19 +210,12 @@ async fn a_restore_can_be_tried_bounded_and_slowed() {
 
 #[tokio::test(start_paused = true)]
 async fn an_input_that_was_read_when_it_was_archived_is_all_that_there_is_to_restore() {
-    let change = "step-functions-status-timed-out-without-input.json";
-    let arn = sample_json(change)["detail"]["executionArn"].as_str().expect("an ARN").to_owned();
-    let name = arn.rsplit(':').next().expect("a name");
-    let mut input = message("large");
-    input["id"] = json!(name);
-    let execution = Execution::new(name, &input.to_string(), now());
-    let execution = Execution { arn: arn.clone(), ..execution };
     let half = sample("s3-two-records.json").replacen("\"2.1\"", "\"3.1\"", 1);
     let whole = Restored { restored: 1, ..Restored::default() };
     let in_part = Restored { restored_in_part: 1, ..Restored::default() };
-    for (body, expected) in [(sample(change), whole), (half, in_part)] {
+    for (body, expected) in [(sample(WITHOUT_INPUT), whole), (half, in_part)] {
         let stack = Stack::with([letter_of(&body)]);
-        stack.aws.step_functions().has(execution.clone().ended(now(), Status::TimedOut));
+        has_execution_without_input(&stack, message("large"));
         redrive(&stack, &json!({ "mode": "archive" })).await.expect("a report");
         let request = json!({ "mode": "restore", "prefix": "dead-letters/" });
         let answer = invoke(&stack, &request).await.expect("an answer");

@@ -98,24 +98,27 @@ async fn a_failed_execution_goes_back_as_its_next_attempt() {
     assert!(sent.iter().all(|message| message.json()["attempt"] == 1));
 }
 
-const WITHOUT_INPUT: &str = "step-functions-status-timed-out-without-input.json";
+pub(super) const WITHOUT_INPUT: &str = "step-functions-status-timed-out-without-input.json";
 
-fn execution_without_input() -> String {
+/// Has the execution that this status change is about, with this input. Returns the input with the
+/// name of the execution for its id.
+pub(super) fn has_execution_without_input(stack: &Stack, mut input: Value) -> Value {
     let change = sample_json(WITHOUT_INPUT);
-    change["detail"]["executionArn"].as_str().expect("an ARN").to_owned()
+    let arn = change["detail"]["executionArn"].as_str().expect("an ARN").to_owned();
+    let name = arn.rsplit(':').next().expect("a name");
+    input["id"] = json!(name);
+    let execution = Execution::new(name, &input.to_string(), now());
+    let execution = Execution { arn, ..execution };
+    stack.aws.step_functions().has(execution.ended(now(), Status::TimedOut));
+    input
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_input_that_was_left_out_of_an_event_is_read_from_the_execution() {
     let stack = Stack::with([letter_of(&sample(WITHOUT_INPUT))]);
     let mut input = message("large");
-    // Its own execution, by its name.
-    input["id"] = json!(execution_without_input().rsplit(':').next());
     input["data"]["content"] = json!({ "deviceId": "42" });
-    let name = input["id"].as_str().expect("a name");
-    let execution = Execution::new(name, &input.to_string(), now());
-    let execution = Execution { arn: execution_without_input(), ..execution };
-    stack.aws.step_functions().has(execution.ended(now(), Status::TimedOut));
+    let input = has_execution_without_input(&stack, input);
     for request in [json!({ "dryRun": true }), json!({})] {
         let report = redrive(&stack, &request).await.expect("a report");
         assert_eq!((report.redriven, report.archived.len()), (1, 0));
