@@ -1,16 +1,6 @@
 //! What is in the archive, and what a restore makes of it.
 
-use redrive::Restored;
-
 use super::*;
-
-async fn restore(stack: &Stack) -> Restored {
-    let request = json!({ "mode": "restore", "prefix": "dead-letters/" });
-    match invoke(stack, &request).await.expect("an answer") {
-        Answer::Restored(restored) => restored,
-        other => panic!("{other:?}"),
-    }
-}
 
 #[tokio::test(start_paused = true)]
 async fn two_restored_bodies_are_no_duplicates_of_each_other_on_a_fifo_queue() {
@@ -148,12 +138,7 @@ async fn a_foreign_object_in_the_way_does_not_hold_a_letter() {
 
 /// The log line with this message, of a restore of all that was archived.
 async fn log_of_restore(stack: &Stack, message: &str) -> Value {
-    let request = json!({ "mode": "restore", "prefix": "dead-letters/" });
-    let (answer, log) = invoke_and_read_log(stack, &request, Duration::from_mins(1)).await;
-    answer.expect("an answer");
-    let lines = log.into_iter().filter(|line| line["message"] == message);
-    let [line] = lines.collect::<Vec<_>>().try_into().expect("one line");
-    line
+    line_of(stack, &whole_archive(), Duration::from_mins(1), message).await
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,15 +5,6 @@ use super::*;
 /// Tells a simulated AWS what is to go wrong.
 type GoesWrong<'a> = &'a dyn Fn(&Stack);
 
-/// The log line with this message, of a run of the stack. There is one.
-async fn line_of(stack: &Stack, request: &Value, time: Duration, message: &str) -> Value {
-    let (answer, log) = invoke_and_read_log(stack, request, time).await;
-    answer.expect("an answer");
-    let lines = log.into_iter().filter(|line| line["message"] == message);
-    let [line] = lines.collect::<Vec<_>>().try_into().expect("one line");
-    line
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_run_has_a_line_with_its_report() {
     let is_well: GoesWrong<'_> = &|_| {};

@@ -18,7 +18,8 @@ use std::{collections::BTreeMap, time::Duration};
 use jiff::{SignedDuration, Timestamp, ToSpan};
 use platform::{Deadline, MAX_MESSAGE_BYTES, Metrics, Queue, Settings};
 use redrive::{
-    Answer, Archive, Config, DeadLetterQueue, Error, Executions, Redriver, Report, Stopped, Uploads,
+    Answer, Archive, Config, DeadLetterQueue, Error, Executions, Redriver, Report, Restored,
+    Stopped, Uploads,
 };
 use serde_json::{Value, json};
 use testing::{
@@ -242,6 +243,15 @@ async fn invoke_and_read_log(
     (answer, log.read())
 }
 
+/// The log line with this message, of a run of the stack. There is one.
+async fn line_of(stack: &Stack, request: &Value, time: Duration, message: &str) -> Value {
+    let (answer, log) = invoke_and_read_log(stack, request, time).await;
+    answer.expect("an answer");
+    let lines = log.into_iter().filter(|line| line["message"] == message);
+    let [line] = lines.collect::<Vec<_>>().try_into().expect("one line");
+    line
+}
+
 async fn redrive(stack: &Stack, request: &Value) -> Result<Report, Error> {
     invoke(stack, request).await.map(report)
 }
@@ -253,6 +263,22 @@ async fn redrive_for(stack: &Stack, request: &Value, time: Duration) -> Result<R
 fn report(answer: Answer) -> Report {
     match answer {
         Answer::Report(report) => *report,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The request for a restore of all that was archived.
+fn whole_archive() -> Value {
+    json!({ "mode": "restore", "prefix": "dead-letters/" })
+}
+
+async fn restore(stack: &Stack) -> Restored {
+    restored(invoke(stack, &whole_archive()).await.expect("an answer"))
+}
+
+fn restored(answer: Answer) -> Restored {
+    match answer {
+        Answer::Restored(restored) => restored,
         other => panic!("{other:?}"),
     }
 }

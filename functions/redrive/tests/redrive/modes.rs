@@ -1,4 +1,4 @@
-use redrive::{Moved, Restored};
+use redrive::Moved;
 
 use super::{
     sorting::{WITHOUT_INPUT, has_execution_without_input},
@@ -69,13 +69,10 @@ async fn managed_mode_says_why_sqs_refuses() {
 }
 
 /// The counts of a restore, without what it says of them in words.
-fn counts(answer: Answer) -> Restored {
-    match answer {
-        Answer::Restored(restored) => {
-            Restored { summary: String::new(), problems: Vec::new(), ..restored }
-        }
-        other => panic!("{other:?}"),
-    }
+fn counts(mut restored: Restored) -> Restored {
+    restored.summary.clear();
+    restored.problems.clear();
+    restored
 }
 
 /// Two archived messages: poison, and an event whose executions failed.
@@ -95,7 +92,7 @@ async fn archived_messages_go_back_with_their_failures_forgiven() {
     let request = json!({ "mode": "restore", "prefix": "dead-letters/date=2026-11-20/" });
     let now = stack.aws.now().to_string();
     let answer = invoke(&stack, &request).await.expect("an answer");
-    assert_eq!(counts(answer), Restored { restored: 3, ..Restored::default() });
+    assert_eq!(counts(restored(answer)), Restored { restored: 3, ..Restored::default() });
     let (work, archive) = (stack.work().messages(), stack.archive());
     assert!(work.iter().all(|message| message.attributes.is_empty()));
     assert!(archive.values().all(|document| document["restoredAt"] == now));
@@ -124,10 +121,10 @@ async fn what_was_restored_is_not_restored_again() {
     let key = format!("dead-letters/date=2026-11-20/{}.json", id("poison"));
     let request = json!({ "mode": "restore", "keys": [key, "dead-letters/none.json"] });
     let one = invoke(&stack, &request).await.expect("an answer");
-    assert_eq!(counts(one), Restored { restored: 1, failed: 1, ..Restored::default() });
+    assert_eq!(counts(restored(one)), Restored { restored: 1, failed: 1, ..Restored::default() });
     let again = invoke(&stack, &request).await.expect("an answer");
     let expected = Restored { restored_before: 1, failed: 1, ..Restored::default() };
-    assert_eq!(counts(again), expected);
+    assert_eq!(counts(restored(again)), expected);
     assert_eq!(stack.work().messages().len(), 1);
 }
 
@@ -135,9 +132,7 @@ async fn what_was_restored_is_not_restored_again() {
 async fn what_the_work_queue_does_not_confirm_is_not_marked() {
     let stack = archived().await;
     stack.work().rejects_all();
-    let request = json!({ "mode": "restore", "prefix": "dead-letters/" });
-    let answer = invoke(&stack, &request).await.expect("an answer");
-    assert_eq!(counts(answer), Restored { failed: 3, ..Restored::default() });
+    assert_eq!(counts(restore(&stack).await), Restored { failed: 3, ..Restored::default() });
     assert!(stack.archive().values().all(|document| document.get("restoredAt").is_none()));
 }
 
@@ -147,21 +142,19 @@ async fn what_cannot_be_decoded_is_not_marked_as_restored() {
     let stack = Stack::with([letter_of(&body.replacen("\"2.1\"", "\"3.1\"", 1))]);
     nightly(&stack).await;
     stack.work().is_purged();
-    let request = json!({ "mode": "restore", "prefix": "dead-letters/" });
-    let restore = async || counts(invoke(&stack, &request).await.expect("an answer"));
 
     // The second record was redriven when the first was archived.
     let nothing = Restored { nothing_to_send: 1, ..Restored::default() };
-    assert_eq!(restore().await, nothing);
+    assert_eq!(counts(restore(&stack).await), nothing);
     assert!(stack.archive().values().all(|document| document.get("restored").is_none()));
 
     // As newer code would decode it.
     stack.edits_archive(|document| document["body"] = json!(body));
     let restored = Restored { restored: 1, ..Restored::default() };
-    assert_eq!(restore().await, restored);
+    assert_eq!(counts(restore(&stack).await), restored);
     assert_eq!(stack.keys(), ["devices/42/state 2026-11-20T21:00:00Z.json"]);
     let before = Restored { restored_before: 1, ..Restored::default() };
-    assert_eq!(restore().await, before);
+    assert_eq!(counts(restore(&stack).await), before);
 }
 
 #[tokio::test(start_paused = true)]
@@ -171,10 +164,8 @@ async fn what_newer_code_decodes_in_part_is_restored_in_part() {
     nightly(&stack).await;
     let half = body.replacen("\"2.1\"", "\"3.1\"", 1);
     stack.edits_archive(|document| document["body"] = json!(half));
-    let request = json!({ "mode": "restore", "prefix": "dead-letters/" });
-    let restore = async || counts(invoke(&stack, &request).await.expect("an answer"));
     let in_part = Restored { restored_in_part: 1, ..Restored::default() };
-    assert_eq!(restore().await, in_part);
+    assert_eq!(counts(restore(&stack).await), in_part);
     let second = messages::decode(&body).remove(1).expect("decodable");
     let mark = stack.document()["restored"].clone();
     assert_eq!(mark["executions"], json!([second.execution_name()]));
@@ -183,26 +174,26 @@ async fn what_newer_code_decodes_in_part_is_restored_in_part() {
     assert!(left.contains("expected version 2.x, found `3.1`"), "{left}");
     // The same code finds no more in it.
     let before = Restored { restored_before: 1, ..Restored::default() };
-    assert_eq!(restore().await, before);
+    assert_eq!(counts(restore(&stack).await), before);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_restore_can_be_tried_bounded_and_slowed() {
     let stack = archived().await;
-    let restore = async |request: Value| {
-        let mut whole = json!({ "mode": "restore", "prefix": "dead-letters/" });
+    let restore_with = async |request: Value| {
+        let mut whole = whole_archive();
         let fields = whole.as_object_mut().expect("an object");
         fields.extend(request.as_object().expect("an object").clone());
-        invoke(&stack, &whole).await.expect("an answer")
+        restored(invoke(&stack, &whole).await.expect("an answer"))
     };
-    let Answer::Restored(dry) = restore(json!({ "dryRun": true })).await else { panic!("mode") };
+    let dry = restore_with(json!({ "dryRun": true })).await;
     assert_eq!((dry.restored, dry.dry_run), (3, true));
     assert_eq!(dry.summary, "3 would be restored");
     assert!(stack.work().messages().is_empty());
-    let one = counts(restore(json!({ "maxMessages": 1 })).await);
+    let one = counts(restore_with(json!({ "maxMessages": 1 })).await);
     assert_eq!(one, Restored { restored: 1, left: 2, ..Restored::default() });
     let begin = Instant::now();
-    let slow = counts(restore(json!({ "maxPerSecond": 1 })).await);
+    let slow = counts(restore_with(json!({ "maxPerSecond": 1 })).await);
     assert_eq!((slow.restored, slow.restored_before), (2, 1));
     // The second of the two waits for a second.
     assert_eq!(begin.elapsed().as_secs(), 1, "{:?}", begin.elapsed());
@@ -217,9 +208,7 @@ async fn an_input_that_was_read_when_it_was_archived_is_all_that_there_is_to_res
         let stack = Stack::with([letter_of(&body)]);
         has_execution_without_input(&stack, message("large"));
         redrive(&stack, &json!({ "mode": "archive" })).await.expect("a report");
-        let request = json!({ "mode": "restore", "prefix": "dead-letters/" });
-        let answer = invoke(&stack, &request).await.expect("an answer");
-        assert_eq!(counts(answer), expected, "{body}");
+        assert_eq!(counts(restore(&stack).await), expected, "{body}");
     }
 }
 
@@ -233,13 +222,14 @@ async fn archived_dozen() -> Stack {
 #[tokio::test(start_paused = true)]
 async fn a_restore_without_time_for_all_leaves_the_rest_to_the_next() {
     let stack = archived_dozen().await;
-    let slowly = json!({ "mode": "restore", "prefix": "dead-letters/", "maxPerSecond": 1 });
+    let mut slowly = whole_archive();
+    slowly["maxPerSecond"] = json!(1);
     let one = invoke_for(&stack, &slowly, Duration::from_secs(10)).await.expect("an answer");
-    let one = counts(one);
+    let one = restored(one);
     assert!((1..12).contains(&one.restored), "{one:?}");
     assert_eq!(one.left, 12 - one.restored);
     assert_eq!(stack.work().messages().len() as u64, one.restored);
-    let other = counts(invoke(&stack, &slowly).await.expect("an answer"));
+    let other = restored(invoke(&stack, &slowly).await.expect("an answer"));
     assert_eq!((other.restored, other.restored_before), (one.left, one.restored));
 }
 
@@ -247,9 +237,7 @@ async fn a_restore_without_time_for_all_leaves_the_rest_to_the_next() {
 async fn a_restore_says_what_is_wrong_with_the_first_that_fail() {
     let stack = archived_dozen().await;
     stack.work().rejects_all();
-    let request = json!({ "mode": "restore", "prefix": "dead-letters/" });
-    let answer = invoke(&stack, &request).await.expect("an answer");
-    let Answer::Restored(restored) = answer else { panic!("{answer:?}") };
+    let restored = restore(&stack).await;
     assert_eq!((restored.failed, restored.problems.len()), (12, 10));
     assert_eq!(restored.summary, "0 restored, 12 failed");
 }
@@ -263,8 +251,7 @@ async fn a_restore_says_what_is_wrong_with_a_key_or_a_prefix() {
     ] {
         let mut request = request;
         request["mode"] = json!("restore");
-        let answer = invoke(&stack, &request).await.expect("an answer");
-        let Answer::Restored(restored) = answer else { panic!("{answer:?}") };
+        let restored = restored(invoke(&stack, &request).await.expect("an answer"));
         let [found] = restored.problems.as_slice() else { panic!("{restored:?}") };
         assert!(found.problem.contains(problem), "{found:?}");
         assert!(found.key.starts_with("dead-letters/"));

@@ -403,8 +403,7 @@ async fn a_document_is_no_end_of_what_was_sent_again() {
     stack.writes(&["restored"]);
     stack.dead().has(letter_about("restored", None).class("NotJson"));
     redrive(&stack, &json!({})).await.expect("a run");
-    let restore = json!({ "mode": "restore", "prefix": "dead-letters/" });
-    invoke(&stack, &restore).await.expect("restored");
+    restore(&stack).await;
     stack.reaches(LATER.parse().expect("a time")).await;
     assert_eq!(stack.work().messages().len(), 1);
     stack.work().is_purged();
